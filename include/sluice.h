@@ -1,0 +1,268 @@
+/* Sluice: runs Mixture-of-Experts language models whose experts stay on the disk.
+ *
+ * The one public header. Two nouns carry it: an engine is a model that was opened under a memory
+ * budget; a session is one sequence of tokens run through it. A tokenizer and a sampler stand
+ * beside them and can be used alone.
+ *
+ * Errors. Functions that can fail return an sl_status; SL_OK is 0, every other value is negative.
+ * `err` may be NULL; where it is not, the first cause is left in it as one line that names the file
+ * and the thing. Nothing here prints, and nothing here ends the process.
+ *
+ * Threads. An engine may be used by one thread at a time, with all of its sessions. A tokenizer is
+ * immutable after opening and may be shared.
+ */
+#ifndef SLUICE_H
+#define SLUICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- status ---------------------------------------------------------------------------------- */
+
+typedef enum sl_status {
+    SL_OK = 0,
+    SL_ENOMEM = -1,       /* an allocation failed */
+    SL_EIO = -2,          /* the system refused to open, read or write */
+    SL_EFORMAT = -3,      /* a file does not say what its format requires */
+    SL_EUNSUPPORTED = -4, /* well-formed, but something that Sluice does not run */
+    SL_EINVAL = -5,       /* an argument is outside its stated range */
+    SL_EBUDGET = -6,      /* the memory budget is too small; the message says what would do */
+    SL_ECORRUPT = -7,     /* bytes differ from their checksum */
+    SL_ENUMERIC = -8,     /* a NaN or an infinity where the model can have none */
+    SL_ECANCELLED = -9,   /* the caller's callback asked to stop */
+} sl_status;
+
+/* The first cause of a failure. Zero-initialise before the first use; reusable after a clear. */
+typedef struct sl_error {
+    sl_status status;
+    char message[1024]; /* one line, NUL-terminated, no newline */
+} sl_error;
+
+const char *sl_status_name(sl_status status); /* "SL_EIO"; static string */
+void sl_error_clear(sl_error *err);
+const char *sl_version(void); /* "0.1.0"; static string */
+
+/* ---- tokenizer ------------------------------------------------------------------------------- */
+
+typedef struct sl_tokenizer sl_tokenizer;
+
+/* Opens the tokenizer of a model: a pack, a checkpoint folder, or a tokenizer.json itself.
+ * Reads no weights. The caller closes it. */
+sl_status sl_tokenizer_open(sl_tokenizer **out, const char *path, sl_error *err);
+void sl_tokenizer_close(sl_tokenizer *tok); /* NULL is allowed */
+
+/* Token ids run from 0 to the count - 1; ids may have holes, which decode to nothing. */
+uint32_t sl_tokenizer_vocab_size(const sl_tokenizer *tok);
+
+/* The id of a token given by its literal text ("<|im_end|>"), added tokens first; -1 if none. */
+int32_t sl_tokenizer_token_id(const sl_tokenizer *tok, const char *text);
+
+/* Encodes `size` bytes. *ids is allocated with malloc and owned by the caller (free); NULL where
+ * *count is 0. Bytes that are not UTF-8 are encoded as the byte tokens of themselves.
+ * parse_added: whether the text of added tokens ("<|im_start|>") becomes their ids; pass false for
+ * text that must not be able to forge control tokens. Adds no BOS unless the tokenizer's
+ * post-processor does. */
+sl_status sl_tokenizer_encode(const sl_tokenizer *tok, const char *text, size_t size,
+                              bool parse_added, int32_t **ids, size_t *count, sl_error *err);
+
+/* Decodes ids to bytes. *text is allocated with malloc, NUL-terminated, owned by the caller.
+ * skip_special leaves out added tokens that are marked special. Incomplete UTF-8 becomes U+FFFD. */
+sl_status sl_tokenizer_decode(const sl_tokenizer *tok, const int32_t *ids, size_t count,
+                              bool skip_special, char **text, size_t *size, sl_error *err);
+
+/* Streaming decoder: never gives out half a character. */
+typedef struct sl_detokenizer sl_detokenizer;
+sl_status sl_detokenizer_create(sl_detokenizer **out, const sl_tokenizer *tok, bool skip_special,
+                                sl_error *err); /* borrows tok */
+void sl_detokenizer_destroy(sl_detokenizer *detok);
+/* The text that `id` completes, borrowed until the next call, NUL-terminated; *size may be 0. */
+const char *sl_detokenizer_push(sl_detokenizer *detok, int32_t id, size_t *size);
+/* What is held back at the end (U+FFFD for an incomplete character), borrowed likewise. */
+const char *sl_detokenizer_finish(sl_detokenizer *detok, size_t *size);
+
+/* ---- engine ---------------------------------------------------------------------------------- */
+
+typedef struct sl_engine sl_engine;
+
+/* When a pack's checksums are compared. */
+typedef enum sl_verify_rule {
+    SL_VERIFY_FIRST = 0, /* when a record is first read */
+    SL_VERIFY_ALL,       /* at every read */
+    SL_VERIFY_NONE,
+} sl_verify_rule;
+
+typedef struct sl_engine_options {
+    uint64_t memory_bytes;      /* a promise about the process's resident size; 0: what is free */
+    uint64_t cache_bytes;       /* the expert cache alone; 0: what memory_bytes leaves */
+    uint32_t threads;           /* compute threads; 0: one a core */
+    uint32_t context_tokens;    /* the longest sequence; 0: chosen, at most the model's own: as
+                                 * expected_tokens says, else 4096, fewer where memory is short */
+    uint32_t expected_tokens;   /* the longest sequence that will be asked for; 0: not known */
+    uint32_t chunk_tokens;      /* tokens a forward pass at most; 0: chosen from the budget */
+    uint32_t experts_per_token; /* 0: as trained; below that is lossy, above it is refused */
+    uint32_t io_threads;        /* 0: chosen */
+    const sl_tokenizer *tokenizer; /* borrowed, outlives the engine; NULL: the model's is opened */
+    sl_verify_rule verify;      /* packs only: a checkpoint carries no checksums */
+} sl_engine_options;
+
+/* Opens a model (pack or checkpoint folder, or one .safetensors file beside its config.json):
+ * reads headers, then the resident part; no expert. opt may be NULL. The caller closes it after
+ * its sessions are destroyed. */
+sl_status sl_engine_open(sl_engine **out, const char *path, const sl_engine_options *opt,
+                         sl_error *err);
+void sl_engine_close(sl_engine *engine); /* NULL is allowed */
+
+const sl_tokenizer *sl_engine_tokenizer(const sl_engine *engine); /* borrowed; NULL if none */
+
+/* What was opened and how it was planned. Strings are borrowed from the engine. */
+typedef struct sl_engine_info {
+    const char *family;         /* "qwen3_5_moe" */
+    const char *path;
+    uint32_t layers, hidden_size, vocab_size, experts, experts_per_token, trained_experts_per_token;
+    uint32_t context_tokens, chunk_tokens, threads;
+    uint64_t memory_bytes;      /* the budget, resolved */
+    uint64_t resident_bytes;    /* weights that stay in memory */
+    uint64_t state_bytes;       /* a session's KV cache, DeltaNet and conv state, full context */
+    uint64_t scratch_bytes;
+    uint64_t cache_bytes;       /* the expert cache */
+    uint64_t process_bytes;     /* what the process held before the plan was made */
+    uint64_t expert_bytes;      /* one expert in memory */
+    uint64_t experts_bytes;     /* all experts of all layers */
+    bool embedding_resident;    /* false: rows of the embedding are read when needed */
+    char expert_types[64];      /* "q4": how experts are stored, comma-separated where mixed */
+    double expert_bits;         /* a weight of the experts, scales and padding included */
+} sl_engine_info;
+void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info);
+
+/* Counters since the engine was opened. Take two and subtract. */
+typedef struct sl_stats {
+    uint64_t tokens;            /* through the forward pass */
+    uint64_t expert_requests;   /* (token chunk, layer, expert) asked of the cache */
+    uint64_t expert_hits;       /* ready when asked */
+    uint64_t expert_joins;      /* already loading when asked */
+    uint64_t expert_misses;
+    uint64_t expert_evictions;
+    uint64_t bytes_needed;      /* of experts, had nothing been in memory */
+    uint64_t bytes_read;        /* from files, experts and embedding rows */
+    uint64_t wait_ns;           /* compute waiting for reads */
+    uint64_t forward_ns;
+} sl_stats;
+void sl_engine_stats_get(const sl_engine *engine, sl_stats *stats);
+
+/* ---- session --------------------------------------------------------------------------------- */
+
+typedef struct sl_session sl_session;
+
+sl_status sl_session_create(sl_session **out, sl_engine *engine, sl_error *err);
+void sl_session_destroy(sl_session *session); /* NULL is allowed */
+void sl_session_reset(sl_session *session);   /* back to the empty sequence */
+uint32_t sl_session_position(const sl_session *session); /* tokens so far */
+sl_engine *sl_session_engine(const sl_session *session); /* the one it was created on; borrowed */
+
+/* Receives logits of tokens [first, first+count) of a call, row-major [count, vocab_size], borrowed
+ * for the duration of the callback. Anything but SL_OK stops the evaluation and is returned. */
+typedef sl_status (*sl_logits_fn)(void *ctx, size_t first, size_t count, const float *logits);
+
+/* Runs `count` >= 1 tokens after those so far.
+ * logits (may be NULL): receives the logits of the last token, [vocab_size].
+ * fn (may be NULL): receives the logits of every token, a chunk at a time, in order.
+ * After a failure the session must be reset. */
+sl_status sl_session_eval(sl_session *session, const int32_t *ids, size_t count, float *logits,
+                          sl_logits_fn fn, void *ctx, sl_error *err);
+
+/* ---- sampler --------------------------------------------------------------------------------- */
+
+typedef struct sl_sampler_options {
+    float temperature;        /* 0: greedy, ties to the lower id */
+    uint32_t top_k;           /* 0: off */
+    float top_p;              /* 1: off */
+    float min_p;              /* 0: off */
+    float repetition_penalty; /* 1: off; over prompt and generated tokens */
+    float presence_penalty;   /* 0: off; over generated tokens */
+    uint64_t seed;            /* the same seed, logits and options give the same ids */
+} sl_sampler_options;
+
+/* Greedy, everything else off, seed 0. */
+void sl_sampler_options_default(sl_sampler_options *opt);
+
+typedef struct sl_sampler sl_sampler;
+sl_status sl_sampler_create(sl_sampler **out, uint32_t vocab_size, const sl_sampler_options *opt,
+                            sl_error *err);
+void sl_sampler_destroy(sl_sampler *sampler);
+/* Tells the sampler of a token of the prompt (for the repetition penalty). */
+void sl_sampler_accept_prompt(sl_sampler *sampler, int32_t id);
+/* Chooses the next id from logits [vocab_size] (borrowed, not changed) and accepts it as generated.
+ * SL_ENUMERIC where a logit is NaN or none is finite. Allocates nothing. */
+sl_status sl_sampler_sample(sl_sampler *sampler, const float *logits, int32_t *id, sl_error *err);
+
+/* What generation_config.json asks for, and where to stop. */
+typedef struct sl_generation_defaults {
+    sl_sampler_options sampler;
+    int32_t eos_ids[16];
+    uint32_t eos_count;
+} sl_generation_defaults;
+void sl_engine_generation_defaults(const sl_engine *engine, sl_generation_defaults *defaults);
+
+/* ---- inspecting and packing ------------------------------------------------------------------ */
+
+/* What a model is, from its headers alone. */
+typedef struct sl_model_info {
+    char family[32];
+    char format[16];            /* "safetensors" or "pack" */
+    uint32_t layers, linear_layers, full_layers, mtp_layers;
+    uint32_t hidden_size, vocab_size, max_context;
+    uint32_t experts, experts_per_token, expert_intermediate_size, shared_intermediate_size;
+    char expert_types[64];      /* "bf16" or "q4", comma-separated where mixed */
+    char resident_types[64];
+    uint64_t parameters;        /* of the text model, without MTP */
+    uint64_t active_parameters; /* a token */
+    uint64_t resident_bytes;    /* all that every token needs, embedding_bytes included */
+    uint64_t embedding_bytes, experts_bytes, mtp_bytes, ignored_bytes;
+    uint64_t expert_bytes;      /* one expert */
+    uint32_t expert_extents;    /* reads an expert */
+    uint64_t bytes_per_token;   /* of experts, had nothing been in memory */
+    uint64_t kv_bytes_per_token, state_bytes;
+    uint64_t minimum_memory_bytes; /* the smallest budget that would open, at context_tokens 4096 */
+    uint64_t free_memory_bytes; /* here and now, cgroup-aware */
+    uint32_t ignored_tensors;   /* vision and the like */
+    bool has_tokenizer, has_chat_template;
+} sl_model_info;
+sl_status sl_model_inspect(const char *path, sl_model_info *info, sl_error *err);
+
+typedef struct sl_pack_progress {
+    const char *what;           /* "resident", "layer 3" */
+    uint64_t done_bytes, total_bytes; /* of output */
+} sl_pack_progress;
+
+typedef struct sl_pack_options {
+    const char *experts;        /* "q8", "q4", "q3", "q2" or "bf16"; NULL: "q4" */
+    const char *resident;       /* the same; NULL: "q8" */
+    uint32_t threads;           /* 0: one a core */
+    bool verify;                /* read everything back and compare with the checksums */
+    /* Called from the packing thread; anything but SL_OK stops, leaving what can be resumed. */
+    sl_status (*progress)(void *ctx, const sl_pack_progress *progress);
+    void *progress_ctx;
+} sl_pack_options;
+
+/* Writes a pack of the model at src as the folder dst, which must not exist, or be an interrupted
+ * pack of the same source and options, which is then resumed. dst appears under its name only when
+ * it is complete. */
+sl_status sl_pack(const char *src, const char *dst, const sl_pack_options *opt, sl_error *err);
+
+/* ---- evaluation ------------------------------------------------------------------------------ */
+
+/* Negative log-likelihood in nats of ids[1..count), each given all before it in the same call:
+ * nll receives count - 1 values. The session is reset first. */
+sl_status sl_eval_nll(sl_session *session, const int32_t *ids, size_t count, float *nll,
+                      sl_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,80 @@
+/* How numbers lie in memory and on the disk.
+ *
+ * A matrix is W[rows, cols], row-major, y = W·x; a row is `sl__dtype_row_bytes(type, cols)` bytes.
+ * The grouped types hold 64 consecutive weights of a row (along the input dimension) in a block:
+ *
+ *     block:  scale (bf16) · minimum (bf16) · codes            weight = scale * code + minimum
+ *     q8      64 bytes: code i is byte i                                          68 bytes, 8.5 bit
+ *     q4      32 bytes: byte i holds code i (low nibble) and code i+32 (high)     36 bytes, 4.5 bit
+ *     q3      16 bytes as q2's, then 8 bytes: bit i%8 of byte i/8 is code i's bit 2   28 b, 3.5 bit
+ *     q2      16 bytes: byte i holds codes i, i+16, i+32, i+48 from the low bits up   20 b, 2.5 bit
+ *
+ * Where cols is not a multiple of 64 the last block of a row is whole, its spare codes 0 and never
+ * used. Weight arithmetic is float32: the scale times the code, rounded, plus the minimum, rounded.
+ */
+#ifndef SL_BASE_DTYPE_H
+#define SL_BASE_DTYPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef enum sl__dtype {
+    SL_F32 = 0,
+    SL_F16,
+    SL_BF16,
+    SL_Q8,
+    SL_Q4,
+    SL_Q3,
+    SL_Q2,
+    SL_DTYPE_COUNT, /* the types above can be weights */
+    /* Known to readers, never computed with: */
+    SL_I8 = SL_DTYPE_COUNT,
+    SL_U8,
+    SL_I16,
+    SL_U16,
+    SL_I32,
+    SL_U32,
+    SL_I64,
+    SL_U64,
+    SL_F64,
+    SL_BOOL,
+    SL_F8_E4M3,
+    SL_F8_E5M2,
+    SL_F8_E8M0,
+    SL_DTYPE_ALL
+} sl__dtype;
+
+#define SL_GROUP 64u /* weights a block of the grouped types */
+
+const char *sl__dtype_name(sl__dtype type);                /* "bf16"; static */
+bool sl__dtype_parse(const char *name, sl__dtype *out);    /* names as above, lower case */
+uint32_t sl__dtype_block_weights(sl__dtype type);          /* 1 or SL_GROUP */
+uint32_t sl__dtype_block_bytes(sl__dtype type);
+/* Bytes of a row of cols weights; false on overflow. */
+bool sl__dtype_row_bytes(sl__dtype type, uint64_t cols, uint64_t *bytes);
+
+/* Adds a type's name to a list such as "q4, q8", unless it is in it or does not fit. */
+void sl__dtype_list_add(char *list, size_t list_size, sl__dtype type);
+
+static inline float sl__bf16_to_f32(uint16_t h)
+{
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+/* Round to nearest, ties to even; NaN stays NaN. */
+static inline uint16_t sl__f32_to_bf16(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((u >> 16) | 0x40u);
+    return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+
+float sl__f16_to_f32(uint16_t h); /* IEEE half, subnormals, infinities and NaN included */
+
+#endif

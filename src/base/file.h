@@ -1,0 +1,41 @@
+/* Small files read whole, and files written so that they are whole or not there. */
+#ifndef SL_BASE_FILE_H
+#define SL_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "sluice.h"
+
+/* Reads a regular file of at most max_bytes. *data is allocated with malloc, NUL-terminated, owned
+ * by the caller. */
+sl_status sl__file_read(const char *path, uint64_t max_bytes, char **data, size_t *size,
+                        sl_error *err);
+
+/* Writes path ".tmp", fsyncs and renames over path, then fsyncs the folder; on failure path is as
+ * it was and the temporary file is gone. */
+sl_status sl__file_write_atomic(const char *path, const void *data, size_t size, sl_error *err);
+
+/* Opens a regular file for reading (O_CLOEXEC); *size is its size. The caller closes *fd. */
+sl_status sl__file_open(const char *path, int *fd, uint64_t *size, sl_error *err);
+
+/* pread until size bytes came; a file that ends early is SL_EFORMAT. path is for the message. */
+sl_status sl__file_pread_all(int fd, const char *path, void *dst, uint64_t size, uint64_t offset,
+                             sl_error *err);
+/* pwrite until size bytes went. */
+sl_status sl__file_pwrite_all(int fd, const char *path, const void *src, uint64_t size,
+                              uint64_t offset, sl_error *err);
+
+sl_status sl__file_sync_dir(const char *path, sl_error *err); /* fsync of a folder */
+
+bool sl__file_exists(const char *path);
+bool sl__file_is_dir(const char *path);
+
+/* "dir/name" into out[out_size]; SL_EINVAL where it does not fit, or where name is absolute or
+ * holds a ".." component or a NUL: names in files must not lead out of the folder. */
+sl_status sl__path_join(char *out, size_t out_size, const char *dir, const char *name,
+                        sl_error *err);
+
+#define SL_PATH_MAX 4096u
+
+#endif
