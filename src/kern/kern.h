@@ -1,0 +1,115 @@
+/* Arithmetic: one table of function pointers. ref/ is plain C and the definition; files under x86/
+ * and arm/ overwrite entries upward by what the CPU and the OS support.
+ *
+ * exact   the result equals ref's bit for bit, whatever the level
+ * near(e) ‖result − ref‖ ≤ e·‖ref‖
+ *
+ * Row invariance holds for every entry: what is computed for a token (a row of x) does not depend
+ * on the other tokens of the call, nor on how a caller splits rows between calls.
+ *
+ * The dot product. Every matrix entry sums in one order, so that its results are exact on all
+ * levels: with lanes s[0..15] = 0, weight c of a row adds w[c]*x[c] to s[c % 16] in increasing c
+ * (product rounded, then sum rounded: no fused multiply-add); then the lanes are folded,
+ * s[i] += s[i + 8] for i < 8, then + 4, + 2, + 1, and s[0] is the result. A weight of a grouped
+ * type is round(round(scale * code) + minimum).
+ *
+ * Pointers need no more alignment than their element type; weights (const void *) need none.
+ * Outputs never overlap inputs unless said. No entry allocates. All are thread-safe.
+ */
+#ifndef SL_KERN_KERN_H
+#define SL_KERN_KERN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/dtype.h"
+
+typedef struct sl__kern {
+    const char *level; /* "ref", "avx2", … : the highest level with an entry in this table */
+
+    /* out[cols] = the row's weights as float. exact */
+    void (*dequant_row)(sl__dtype type, const void *row, float *out, uint32_t cols);
+
+    /* y[t][r] = W[r]·x[t]  for r < rows, t < tokens.
+     * w: `rows` rows of `row_bytes` bytes each, of `type`, `cols` weights.
+     * x: row t at x + t*x_stride (floats), y: row t at y + t*y_stride.
+     * tmp: at least sl__kern_matmul_tmp(cols, tokens) floats of the caller's, private to the call.
+     * exact */
+    void (*matmul)(sl__dtype type, const void *w, size_t row_bytes, uint32_t rows, uint32_t cols,
+                   const float *x, size_t x_stride, uint32_t tokens, float *y, size_t y_stride,
+                   float *tmp);
+
+    /* The dot product above, both sides float. exact */
+    float (*dot)(const float *a, const float *b, uint32_t n);
+
+    /* y[n] += a * x[n], product rounded, then sum rounded. exact */
+    void (*axpy)(float *y, float a, const float *x, uint32_t n);
+
+    /* y = x · 1/sqrt(mean(x²) + eps) · w; y may be x. w: [n], any "+1" already added.
+     * The mean is dot(x, x, n) / n. exact */
+    void (*rms_norm)(float *y, const float *x, const float *w, uint32_t n, float eps);
+
+    /* x ← x / sqrt(Σx² + eps) · scale, in place; the sum is dot(x, x, n). exact */
+    void (*l2_norm)(float *x, uint32_t n, float eps, float scale);
+
+    /* y = silu(gate) · up, elementwise; y may be gate or up. near(1e-6) */
+    void (*swiglu)(float *y, const float *gate, const float *up, uint32_t n);
+
+    /* x ← silu(x) in place; x ← sigmoid(x) in place. near(1e-6) */
+    void (*silu)(float *x, uint32_t n);
+    void (*sigmoid)(float *x, uint32_t n);
+
+    /* x ← softmax(x) in place, largest subtracted first. x holds no NaN. near(1e-6) */
+    void (*softmax)(float *x, uint32_t n);
+
+    /* Rotates the first 2*half channels of x, half-split pairs (i, i + half):
+     * (a, b) ← (a·cos − b·sin, b·cos + a·sin). cos, sin: [half]. exact */
+    void (*rope)(float *x, const float *cos, const float *sin, uint32_t half);
+
+    /* One query head over `count` >= 1 cached positions:
+     * out[v_dim] = Σ_t softmax_t(q·k_t · scale) v_t, k row t at k + t*k_stride, v likewise.
+     * scores: at least `count` floats of the caller's, private to the call. near(1e-5) */
+    void (*attend)(const float *q, const float *k, size_t k_stride, const float *v, size_t v_stride,
+                   uint32_t count, uint32_t qk_dim, uint32_t v_dim, float scale, float *out,
+                   float *scores);
+
+    /* Causal depthwise convolution and SiLU over `tokens` rows (in place is not allowed):
+     *   y[t][c] = silu( Σ_{j<width} w[c*width + j] · in[t - (width-1) + j][c] ),
+     * where rows before 0 come from state[(width-1) rows][channels], oldest first. Afterwards
+     * state holds the last width-1 rows of (state, in). in and y: rows of `channels` floats.
+     * Only channels [c0, c1) are touched, in all arrays, so that calls on disjoint ranges can run
+     * at once. The sum is in increasing j. near(1e-6) */
+    void (*causal_conv_silu)(float *y, const float *in, float *state, const float *w,
+                             uint32_t tokens, uint32_t channels, uint32_t width, uint32_t c0,
+                             uint32_t c1);
+
+    /* Gated DeltaNet, one value head, one token (recurrent form).
+     * state: [dk][dv] row-major (row = key index); q, k: [dk] l2-normed, q already scaled; v: [dv].
+     *   S ← exp(g)·S;  d = β(v − Sᵀk);  S ← S + k dᵀ;  out = Sᵀq          near(1e-5) */
+    void (*delta_step)(float *state, const float *q, const float *k, const float *v, float g,
+                       float beta, uint32_t dk, uint32_t dv, float *out);
+
+    /* The same over a chunk of 1 <= tokens <= SL_DELTA_CHUNK tokens in the chunked form.
+     * q, k: row t at + t*qk_stride; v at + t*v_stride; out at + t*out_stride; g, beta at
+     * + t*gate_stride. tmp: sl__kern_delta_tmp(dk, dv) floats, private to the call.
+     * Against delta_step token by token: near(1e-5) of the outputs and of the state */
+    void (*delta_chunk)(float *state, const float *q, const float *k, size_t qk_stride,
+                        const float *v, size_t v_stride, const float *g, const float *beta,
+                        size_t gate_stride, uint32_t tokens, uint32_t dk, uint32_t dv, float *out,
+                        size_t out_stride, float *tmp);
+} sl__kern;
+
+#define SL_DELTA_CHUNK 64u /* tokens of one inner DeltaNet chunk */
+
+size_t sl__kern_matmul_tmp(uint32_t cols, uint32_t tokens);
+size_t sl__kern_delta_tmp(uint32_t dk, uint32_t dv);
+
+/* Fills the table with the best that this CPU and OS support, at most `max_level` ("ref", "avx2",
+ * …; NULL: no limit). An unknown level leaves ref. */
+void sl__kern_init(sl__kern *kern, const char *max_level);
+
+/* The k largest of x[n] (k <= n), by value, ties to the lower index, in decreasing order: ids[k].
+ * Returns false where x holds a NaN or an infinity. */
+bool sl__top_k(const float *x, uint32_t n, uint32_t k, uint32_t *ids);
+
+#endif

@@ -1,0 +1,28 @@
+/* The levels of the kernel table. Each function overwrites the entries that its level has. */
+#ifndef SL_KERN_LEVELS_H
+#define SL_KERN_LEVELS_H
+
+#include "kern/kern.h"
+
+/* Tiling of matmul, the same on every level, because the caller's tmp is laid out by it. */
+#define SL_MM_ROWS   4u   /* rows of a tile */
+#define SL_MM_COLS   512u /* columns dequantised at a time: the tile's weights stay in L1 */
+#define SL_MM_TOKENS 3u   /* tokens of a register tile */
+
+void sl__kern_ref(sl__kern *kern);
+
+/* One function a source file, called by its level's. */
+void sl__kern_ref_matmul(sl__kern *kern);
+void sl__kern_ref_elementwise(sl__kern *kern);
+void sl__kern_ref_attention(sl__kern *kern);
+void sl__kern_ref_delta(sl__kern *kern);
+
+#if defined(__x86_64__)
+void sl__kern_avx2(sl__kern *kern);
+void sl__kern_avx2_matmul(sl__kern *kern);
+void sl__kern_avx2_elementwise(sl__kern *kern);
+void sl__kern_avx2_attention(sl__kern *kern);
+void sl__kern_avx2_delta(sl__kern *kern);
+#endif
+
+#endif

@@ -1,0 +1,10 @@
+/* The level below all others: every entry. */
+#include "kern/levels.h"
+
+void sl__kern_ref(sl__kern *kern)
+{
+    sl__kern_ref_matmul(kern);
+    sl__kern_ref_elementwise(kern);
+    sl__kern_ref_attention(kern);
+    sl__kern_ref_delta(kern);
+}

@@ -1,0 +1,135 @@
+/* The weight types as floats, and the matrix product: the definition. */
+#include <assert.h>
+
+#define SL_VW 4
+#include "kern/body_matmul.h"
+
+/* Sixteen codes; each operation is on every byte for itself. */
+typedef uint8_t codes16 __attribute__((vector_size(16)));
+
+static codes16 load_codes(const unsigned char *p)
+{
+    codes16 v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static void store_codes(unsigned char *p, codes16 v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+static void unpack_q4(const unsigned char *p, unsigned char code[SL_GROUP])
+{
+    for (unsigned i = 0; i < 32; i += 16) {
+        codes16 b = load_codes(p + i);
+        store_codes(code + i, b & 15);
+        store_codes(code + i + 32, b >> 4);
+    }
+}
+
+static void unpack_q2(const unsigned char *p, unsigned char code[SL_GROUP])
+{
+    codes16 b = load_codes(p);
+    store_codes(code, b & 3);
+    store_codes(code + 16, (b >> 2) & 3);
+    store_codes(code + 32, (b >> 4) & 3);
+    store_codes(code + 48, b >> 6);
+}
+
+static void unpack_q3(const unsigned char *p, unsigned char code[SL_GROUP])
+{
+    const codes16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    unpack_q2(p, code);
+    for (unsigned k = 0; k < 4; k++) {
+        /* Each of two bytes eight times, so that every code finds its bit in a byte of its own. */
+        uint64_t spread[2];
+        for (unsigned i = 0; i < 2; i++)
+            spread[i] = p[16 + 2 * k + i] * UINT64_C(0x0101010101010101);
+        codes16 third;
+        memcpy(&third, spread, sizeof third);
+        third = (codes16)((third & bit) == bit) & 4;
+        store_codes(code + 16 * k, load_codes(code + 16 * k) | third);
+    }
+}
+
+/* sl__f16_to_f32 without a branch, for loops that become vectors: the exponent is put right by a
+ * multiplication, which is exact and normalises subnormals too. */
+static float half_value(uint16_t h)
+{
+    uint32_t bits = (uint32_t)(h & 0x7fffu) << 13;
+    float magnitude;
+    memcpy(&magnitude, &bits, sizeof magnitude);
+    magnitude *= 0x1p+112f;
+    uint32_t finite;
+    memcpy(&finite, &magnitude, sizeof finite);
+    uint32_t special = bits | 0x7f800000u | ((h & 0x3ffu) != 0 ? 0x400000u : 0u);
+    uint32_t u = (h & 0x7c00u) == 0x7c00u ? special : finite;
+    u |= (uint32_t)(h & 0x8000u) << 16;
+    memcpy(&magnitude, &u, sizeof magnitude);
+    return magnitude;
+}
+
+SL_INLINE void dequant_halves(sl__dtype type, const unsigned char *p, float *out, uint32_t count)
+{
+    uint16_t h[SL_GROUP];
+    memcpy(h, p, count * sizeof h[0]);
+    if (type == SL_BF16) {
+        for (uint32_t i = 0; i < count; i++)
+            out[i] = sl__bf16_to_f32(h[i]);
+    } else {
+        for (uint32_t i = 0; i < count; i++)
+            out[i] = half_value(h[i]);
+    }
+}
+
+/* out[count] of one block, count <= SL_GROUP. */
+static void dequant_block(sl__dtype type, const unsigned char *p, float *out, uint32_t count)
+{
+    unsigned char code[SL_GROUP];
+    float value[SL_GROUP];
+    uint16_t half[2];
+    memcpy(half, p, sizeof half);
+    float scale = sl__bf16_to_f32(half[0]), minimum = sl__bf16_to_f32(half[1]);
+    if (type == SL_Q8)
+        memcpy(code, p + 4, sizeof code);
+    else if (type == SL_Q4)
+        unpack_q4(p + 4, code);
+    else if (type == SL_Q3)
+        unpack_q3(p + 4, code);
+    else
+        unpack_q2(p + 4, code);
+    float *to = count == SL_GROUP ? out : value;
+    for (unsigned i = 0; i < SL_GROUP; i++)
+        to[i] = scale * (float)code[i] + minimum;
+    if (to != out) memcpy(out, value, count * sizeof(float));
+}
+
+static void dequant_span(sl__dtype type, const unsigned char *row, uint32_t first, uint32_t count,
+                         float *out)
+{
+    if (type == SL_F32) {
+        memcpy(out, row + (size_t)first * 4, (size_t)count * 4);
+        return;
+    }
+    if (type == SL_BF16 || type == SL_F16) {
+        const unsigned char *p = row + (size_t)first * 2;
+        uint32_t i = 0;
+        for (; count - i >= SL_GROUP; i += SL_GROUP)
+            dequant_halves(type, p + (size_t)i * 2, out + i, SL_GROUP);
+        dequant_halves(type, p + (size_t)i * 2, out + i, count - i);
+        return;
+    }
+    assert(type > SL_BF16 && type < SL_DTYPE_COUNT);
+    uint32_t bytes = sl__dtype_block_bytes(type);
+    const unsigned char *p = row + (size_t)(first / SL_GROUP) * bytes;
+    for (uint32_t i = 0; i < count; i += SL_GROUP, p += bytes)
+        dequant_block(type, p, out + i, count - i < SL_GROUP ? count - i : SL_GROUP);
+}
+
+void sl__kern_ref_matmul(sl__kern *kern)
+{
+    kern->dequant_row = dequant_row;
+    kern->matmul = matmul;
+    kern->dot = dot;
+}

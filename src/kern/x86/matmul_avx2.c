@@ -1,0 +1,212 @@
+/* The weight types as floats with AVX2 and F16C, and the matrix product over eight-wide lanes.
+ * Weights are opened 64 at a time, whatever the type, and become floats eight at a time; the
+ * arithmetic of each is ref's. */
+#include <assert.h>
+#include <immintrin.h>
+
+#define SL_VW 8
+#include "kern/body_matmul.h"
+
+/* 64 weights of a row, opened: value i of it is weights 8i … 8i+7. What a type does not use is
+ * never computed. */
+typedef struct opened {
+    const unsigned char *p;
+    __m256 scale, minimum;
+    __m256 table;     /* q3, q2: the value of every code */
+    __m256i codes[4]; /* q4: bytes 8i … 8i+7 as numbers; q3, q2: the first two, q3's third bits */
+} opened;
+
+SL_INLINE __m256 weigh(__m256 scale, __m256i code, __m256 minimum)
+{
+    return _mm256_add_ps(_mm256_mul_ps(scale, _mm256_cvtepi32_ps(code)), minimum);
+}
+
+SL_INLINE __m128i load_16(const unsigned char *p)
+{
+    return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
+
+SL_INLINE __m256i load_codes(const unsigned char *p) /* 8 bytes as 32-bit numbers */
+{
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+}
+
+SL_INLINE uint32_t group_bytes(sl__dtype type) /* of 64 weights */
+{
+    switch (type) {
+    case SL_F32: return 256;
+    case SL_F16:
+    case SL_BF16: return 128;
+    case SL_Q8: return 68;
+    case SL_Q4: return 36;
+    case SL_Q3: return 28;
+    default: return 20;
+    }
+}
+
+SL_INLINE opened open_group(sl__dtype type, const unsigned char *p)
+{
+    opened o;
+    o.p = p;
+    if (type <= SL_BF16) return o;
+    uint16_t half[2];
+    memcpy(half, p, sizeof half);
+    o.scale = _mm256_set1_ps(sl__bf16_to_f32(half[0]));
+    o.minimum = _mm256_set1_ps(sl__bf16_to_f32(half[1]));
+    o.p = p + 4;
+    if (type == SL_Q8) return o;
+    for (unsigned i = 0; i < (type == SL_Q4 ? 4u : 2u); i++)
+        o.codes[i] = load_codes(o.p + 8 * i);
+    if (type == SL_Q4) return o;
+    for (unsigned i = 0; i < 2 && type == SL_Q3; i++) {
+        int bits;
+        memcpy(&bits, o.p + 16 + 4 * i, sizeof bits);
+        o.codes[2 + i] = _mm256_set1_epi32(bits);
+    }
+    o.table = weigh(o.scale, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), o.minimum);
+    if (type == SL_Q2) o.table = _mm256_permute2f128_ps(o.table, o.table, 0); /* 0 … 3, twice */
+    return o;
+}
+
+/* The third bits of q3's codes 8i … 8i+7, where the lookup wants them: bit 8(i%4) + lane of the
+ * 32-bit half comes to bit 2. */
+SL_INLINE __m256i third_bits(const opened *o, unsigned i)
+{
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    int at = (int)(i % 4 * 8);
+    __m256i half = o->codes[2 + i / 4]; /* as it is, for the last byte, or two bits up */
+    __m256i shift = _mm256_add_epi32(lane, _mm256_set1_epi32(at == 24 ? at - 2 : at));
+    if (at != 24) half = _mm256_slli_epi32(half, 2);
+    return _mm256_and_si256(_mm256_srlv_epi32(half, shift), _mm256_set1_epi32(4));
+}
+
+/* i is a constant at every call. */
+SL_INLINE __m256 group_value(sl__dtype type, const opened *o, unsigned i)
+{
+    __m256i code;
+    switch (type) {
+    case SL_F32: return vec_load(o->p + 32 * i);
+    case SL_F16: return _mm256_cvtph_ps(load_16(o->p + 16 * i));
+    case SL_BF16:
+        code = _mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16(o->p + 16 * i)), 16);
+        return _mm256_castsi256_ps(code);
+    case SL_Q8: return weigh(o->scale, load_codes(o->p + 8 * i), o->minimum);
+    case SL_Q4:
+        code = i < 4 ? _mm256_and_si256(o->codes[i % 4], _mm256_set1_epi32(15))
+                     : _mm256_srli_epi32(o->codes[i % 4], 4);
+        return weigh(o->scale, code, o->minimum);
+    case SL_Q3:
+        code = _mm256_srli_epi32(o->codes[i % 2], (int)(i / 2 * 2));
+        code = _mm256_and_si256(code, _mm256_set1_epi32(3));
+        code = _mm256_or_si256(code, third_bits(o, i));
+        return _mm256_permutevar8x32_ps(o->table, code);
+    default: /* q2: the lookup takes the two lowest bits of a number */
+        code = _mm256_srli_epi32(o->codes[i % 2], (int)(i / 2 * 2));
+        return _mm256_permutevar_ps(o->table, code);
+    }
+}
+
+SL_INLINE void dequant_groups(sl__dtype type, const unsigned char *p, uint32_t count, float *out)
+{
+    uint32_t i = 0;
+    for (; count - i >= SL_GROUP; i += SL_GROUP, p += group_bytes(type)) {
+        opened o = open_group(type, p);
+        for (unsigned j = 0; j < 8; j++)
+            vec_store(out + i + 8 * j, group_value(type, &o, j));
+    }
+    if (i == count) return;
+    /* The last block of a grouped type is whole; other types end with the row. */
+    unsigned char last[256] = {0};
+    float value[SL_GROUP];
+    if (type <= SL_BF16)
+        memcpy(last, p, (size_t)(count - i) * (group_bytes(type) / SL_GROUP));
+    opened o = open_group(type, type <= SL_BF16 ? last : p);
+    for (unsigned j = 0; j < 8; j++)
+        vec_store(value + 8 * j, group_value(type, &o, j));
+    memcpy(out + i, value, (count - i) * sizeof(float));
+}
+
+static void dequant_span(sl__dtype type, const unsigned char *row, uint32_t first, uint32_t count,
+                         float *out)
+{
+    const size_t group = first / SL_GROUP;
+    switch (type) {
+    case SL_F32: dequant_groups(SL_F32, row + group * 256, count, out); break;
+    case SL_F16: dequant_groups(SL_F16, row + group * 128, count, out); break;
+    case SL_BF16: dequant_groups(SL_BF16, row + group * 128, count, out); break;
+    case SL_Q8: dequant_groups(SL_Q8, row + group * 68, count, out); break;
+    case SL_Q4: dequant_groups(SL_Q4, row + group * 36, count, out); break;
+    case SL_Q3: dequant_groups(SL_Q3, row + group * 28, count, out); break;
+    case SL_Q2: dequant_groups(SL_Q2, row + group * 20, count, out); break;
+    default: assert(type < SL_DTYPE_COUNT);
+    }
+}
+
+/* R (a constant) rows with one token, the weights never leaving the registers. */
+SL_INLINE void rows_dot(sl__dtype type, const unsigned char *w, size_t row_bytes, uint32_t cols,
+                        const float *x, float *y, uint32_t R)
+{
+    const uint32_t whole = cols & ~(SL_GROUP - 1u);
+    __m256 s[4][2];
+    for (uint32_t r = 0; r < R; r++)
+        s[r][0] = s[r][1] = _mm256_setzero_ps();
+    const unsigned char *p = w;
+    for (uint32_t c = 0; c < whole; c += SL_GROUP, p += group_bytes(type)) {
+        for (uint32_t r = 0; r < R; r++) {
+            opened o = open_group(type, p + r * row_bytes);
+            for (unsigned i = 0; i < 8; i++)
+                s[r][i % 2] += group_value(type, &o, i) * vec_load(x + c + 8 * i);
+        }
+    }
+    for (uint32_t r = 0; r < R; r++) {
+        float acc[SL_LANES], rest[SL_GROUP];
+        vec_store(acc, s[r][0]);
+        vec_store(acc + 8, s[r][1]);
+        if (whole < cols) {
+            uint32_t lanes = (cols - whole) & ~(SL_LANES - 1u);
+            dequant_groups(type, p + r * row_bytes, cols - whole, rest);
+            tile_dot((const unsigned char *)rest, 0, x + whole, 0, lanes, acc, 1, 1, 1, SL_VN);
+            tail_dot((const unsigned char *)(rest + lanes), x + whole + lanes, cols - whole - lanes,
+                     acc);
+        }
+        y[r] = lanes_fold(acc);
+    }
+}
+
+SL_INLINE void matvec(sl__dtype type, const void *w, size_t row_bytes, uint32_t rows, uint32_t cols,
+                      const float *x, float *y)
+{
+    const unsigned char *row = w;
+    uint32_t r = 0;
+    for (; rows - r >= 4; r += 4, row += 4 * row_bytes)
+        rows_dot(type, row, row_bytes, cols, x, y + r, 4);
+    for (; r < rows; r++, row += row_bytes)
+        rows_dot(type, row, row_bytes, cols, x, y + r, 1);
+}
+
+static void matmul_avx2(sl__dtype type, const void *w, size_t row_bytes, uint32_t rows,
+                        uint32_t cols, const float *x, size_t x_stride, uint32_t tokens, float *y,
+                        size_t y_stride, float *tmp)
+{
+    if (tokens != 1) {
+        matmul(type, w, row_bytes, rows, cols, x, x_stride, tokens, y, y_stride, tmp);
+        return;
+    }
+    switch (type) {
+    case SL_F32: matvec(SL_F32, w, row_bytes, rows, cols, x, y); break;
+    case SL_F16: matvec(SL_F16, w, row_bytes, rows, cols, x, y); break;
+    case SL_BF16: matvec(SL_BF16, w, row_bytes, rows, cols, x, y); break;
+    case SL_Q8: matvec(SL_Q8, w, row_bytes, rows, cols, x, y); break;
+    case SL_Q4: matvec(SL_Q4, w, row_bytes, rows, cols, x, y); break;
+    case SL_Q3: matvec(SL_Q3, w, row_bytes, rows, cols, x, y); break;
+    case SL_Q2: matvec(SL_Q2, w, row_bytes, rows, cols, x, y); break;
+    default: assert(type < SL_DTYPE_COUNT);
+    }
+}
+
+void sl__kern_avx2_matmul(sl__kern *kern)
+{
+    kern->dequant_row = dequant_row;
+    kern->matmul = matmul_avx2;
+    kern->dot = dot;
+}
