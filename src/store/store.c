@@ -1,0 +1,242 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fail.h"
+#include "base/hash.h"
+#include "base/json.h"
+#include "store/pack_layout.h"
+#include "store/pack_manifest.h"
+#include "store/store_private.h"
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+static bool has(const char *folder, const char *name)
+{
+    char path[SL_PATH_MAX];
+    return sl__path_join(path, sizeof path, folder, name, NULL) == SL_OK && sl__file_exists(path);
+}
+
+static sl_status set_paths(sl__store *s, const char *path, bool *is_folder, sl_error *err)
+{
+    struct stat st;
+    size_t n = strlen(path);
+    if (n == 0 || n >= sizeof s->path) {
+        return SL_FAIL(err, SL_EINVAL, "\"%.200s\" is no path of a model", path);
+    }
+    memcpy(s->path, path, n + 1);
+    if (stat(path, &st) != 0) return SL_FAIL(err, SL_EIO, "%s: %s", path, strerror(errno));
+    *is_folder = S_ISDIR(st.st_mode);
+    memcpy(s->folder, path, n + 1);
+    if (*is_folder) return SL_OK;
+    char *slash = strrchr(s->folder, '/');
+    if (!slash) memcpy(s->folder, ".", 2);
+    else if (slash == s->folder) s->folder[1] = '\0';
+    else *slash = '\0';
+    return SL_OK;
+}
+
+static sl_status open_any(sl__store *s, const char *path, sl_error *err)
+{
+    bool is_folder = false;
+    SL_TRY(set_paths(s, path, &is_folder, err));
+    s->is_pack = is_folder && has(path, SL_PACK_MANIFEST);
+    if (s->is_pack) return sl__store_open_pack(s, err);
+    if (is_folder && !has(path, "model.safetensors") &&
+        !has(path, "model.safetensors.index.json")) {
+        return SL_FAIL(err, SL_EFORMAT,
+                       "%s: no model here: expected " SL_PACK_MANIFEST
+                       ", model.safetensors or model.safetensors.index.json",
+                       path);
+    }
+    return sl__store_open_checkpoint(s, err);
+}
+
+sl_status sl__store_open(sl__store **out, const char *path, sl_error *err)
+{
+    sl__store *s = calloc(1, sizeof *s);
+    if (!s) return SL_FAIL_NOMEM(err, "store");
+    sl__arena_init(&s->arena, 0);
+    sl_status status = open_any(s, path, err);
+    if (status != SL_OK) {
+        sl__store_close(s);
+        return status;
+    }
+    *out = s;
+    return SL_OK;
+}
+
+sl_status sl__store_open_file(sl__store *store, uint32_t i, const char *path, uint64_t bytes,
+                              sl_error *err)
+{
+    uint64_t size;
+    SL_TRY(sl__file_open(path, &store->files[i].fd, &size, err));
+    store->files[i].bytes = size;
+    store->files[i].path = sl__arena_strdup(&store->arena, path);
+    if (!store->files[i].path) return SL_FAIL_NOMEM(err, "file table");
+    if (size != bytes) {
+        return SL_FAIL(err, SL_EFORMAT, "%s: %llu bytes; expected %llu", path,
+                       (unsigned long long)size, (unsigned long long)bytes);
+    }
+    return SL_OK;
+}
+
+void sl__store_close(sl__store *store)
+{
+    if (!store) return;
+    for (uint32_t i = 0; store->files && i < store->file_count; i++) {
+        if (store->files[i].fd >= 0) close(store->files[i].fd);
+    }
+    sl__config_free(&store->config);
+    json_decref(store->generation);
+    sl__pack_manifest_free(&store->manifest);
+    for (uint32_t i = 0; i < store->layer_count; i++) free(store->layers[i].pieces);
+    free(store->layers);
+    sl__arena_free(&store->arena);
+    free(store);
+}
+
+/* ---- what it is ------------------------------------------------------------------------------ */
+
+bool sl__store_is_pack(const sl__store *store) { return store->is_pack; }
+const char *sl__store_path(const sl__store *store) { return store->path; }
+const char *sl__store_folder(const sl__store *store) { return store->folder; }
+const sl__config *sl__store_config(const sl__store *store) { return &store->config; }
+
+const json_t *sl__store_generation_config(const sl__store *store, const char **path_out)
+{
+    *path_out = store->generation_path;
+    return store->generation;
+}
+
+bool sl__store_tokenizer_path(const sl__store *store, char *out, size_t out_size)
+{
+    static const char *const names[] = {"tokenizer.bin", "tokenizer.json"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (!has(store->folder, names[i])) continue;
+        return sl__path_join(out, out_size, store->folder, names[i], NULL) == SL_OK;
+    }
+    return false;
+}
+
+/* ---- tensors --------------------------------------------------------------------------------- */
+
+size_t sl__store_tensor_count(const sl__store *store) { return store->tensor_count; }
+
+const sl__tensor *sl__store_tensor_at(const sl__store *store, size_t i)
+{
+    assert(i < store->tensor_count);
+    return &store->tensors[i];
+}
+
+const sl__tensor *sl__store_find(const sl__store *store, const char *name)
+{
+    size_t low = 0, high = store->tensor_count;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        int order = strcmp(store->tensors[mid].name, name);
+        if (order == 0) return &store->tensors[mid];
+        if (order < 0) low = mid + 1;
+        else high = mid;
+    }
+    return NULL;
+}
+
+static sl_status compare(const char *path, const sl__tensor *tensor, uint64_t hash, sl_error *err)
+{
+    if (hash == tensor->checksum) return SL_OK;
+    return SL_FAIL(err, SL_ECORRUPT, "%s: tensor %s: the bytes differ from their checksum", path,
+                   tensor->name);
+}
+
+sl_status sl__store_read_tensor(const sl__store *store, const sl__tensor *tensor, void *dst,
+                                sl_error *err)
+{
+    const sl__extent *x = &tensor->extent;
+    const char *path = sl__store_file_path(store, x->file);
+    SL_TRY(sl__file_pread_all(store->files[x->file].fd, path, dst, x->bytes, x->offset, err));
+    return tensor->has_checksum ? compare(path, tensor, sl__hash64(dst, (size_t)x->bytes), err)
+                                : SL_OK;
+}
+
+sl_status sl__store_check_tensor(const sl__store *store, const sl__tensor *tensor, void *buffer,
+                                 size_t buffer_bytes, sl_error *err)
+{
+    assert(buffer_bytes > 0);
+    if (!tensor->has_checksum) return SL_OK;
+    const sl__extent *x = &tensor->extent;
+    const char *path = sl__store_file_path(store, x->file);
+    sl__hasher *hash = sl__hasher_create();
+    if (!hash) return SL_FAIL_NOMEM(err, "checksum");
+    sl_status status = SL_OK;
+    for (uint64_t done = 0; status == SL_OK && done < x->bytes;) {
+        uint64_t left = x->bytes - done;
+        size_t part = left < buffer_bytes ? (size_t)left : buffer_bytes;
+        status = sl__file_pread_all(store->files[x->file].fd, path, buffer, part, x->offset + done,
+                                    err);
+        if (status == SL_OK) sl__hasher_update(hash, buffer, part);
+        done += part;
+    }
+    if (status == SL_OK) status = compare(path, tensor, sl__hasher_digest(hash), err);
+    sl__hasher_destroy(hash);
+    return status;
+}
+
+int sl__store_fd(const sl__store *store, uint32_t file)
+{
+    assert(file < store->file_count);
+    return store->files[file].fd;
+}
+
+const char *sl__store_file_path(const sl__store *store, uint32_t file)
+{
+    assert(file < store->file_count);
+    return store->files[file].path;
+}
+
+uint32_t sl__store_file_count(const sl__store *store) { return store->file_count; }
+
+/* ---- footprint ------------------------------------------------------------------------------- */
+
+/* What a JSON value takes, roughly: a node, and for containers their tables. */
+static uint64_t json_bytes(const json_t *value)
+{
+    const char *key;
+    json_t *member;
+    size_t i;
+    uint64_t bytes = 48;
+    if (json_is_string(value)) return bytes + json_string_length(value) + 1;
+    if (json_is_object(value)) {
+        bytes += 256;
+        json_object_foreach((json_t *)value, key, member)
+        {
+            bytes += 96 + strlen(key) + json_bytes(member);
+        }
+    } else if (json_is_array(value)) {
+        json_array_foreach(value, i, member)
+        {
+            bytes += sizeof member + json_bytes(member);
+        }
+    }
+    return bytes;
+}
+
+uint64_t sl__store_footprint(const sl__store *store)
+{
+    uint64_t bytes = sizeof *store + store->arena.used_bytes;
+    bytes += store->layer_count * sizeof *store->layers;
+    for (uint32_t i = 0; i < store->layer_count; i++) {
+        const sl__store_layer *layer = &store->layers[i];
+        if (layer->pieces) {
+            bytes += (uint64_t)layer->layout.expert_count * SL_PART_COUNT * sizeof *layer->pieces;
+        }
+    }
+    if (store->manifest.arena) bytes += store->manifest.arena->used_bytes;
+    if (store->config.root) bytes += json_bytes(store->config.root);
+    if (store->manifest.root) bytes += json_bytes(store->manifest.root);
+    if (store->generation && !store->is_pack) bytes += json_bytes(store->generation);
+    return bytes;
+}

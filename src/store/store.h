@@ -1,0 +1,131 @@
+/* Where every weight lies. A tensor is {dtype, shape, extent}; an expert is a short list of extents
+ * and a memory image ("record") into which they are read. Above the store nobody knows the format.
+ *
+ *     resident tensors   found by their published names, read whole or by rows
+ *     experts            asked for by (layer, expert): record layout, extents, checksum
+ *
+ *     record in memory:  [ gate rows | pad | up rows | pad | down rows | pad ]   parts 64-aligned
+ *     extents on disk:   1 in a pack, 2 in a fused checkpoint (gate and up adjoin), 3 when apart
+ *
+ * A store is immutable after opening and binding, except for its "verified" marks, which are
+ * atomic.
+ */
+#ifndef SL_STORE_STORE_H
+#define SL_STORE_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/dtype.h"
+#include "format/config.h"
+#include "sluice.h"
+
+#define SL_STORE_DIMS_MAX 8u
+#define SL_EXPERT_EXTENTS_MAX 12u
+
+typedef struct sl__extent {
+    uint32_t file;   /* index for sl__store_fd, sl__store_file_path */
+    uint64_t offset; /* in the file */
+    uint64_t bytes;
+    uint64_t dst;    /* offset in the record; 0 for a tensor */
+} sl__extent;
+
+typedef struct sl__tensor {
+    const char *name;
+    sl__dtype dtype;
+    uint32_t dims;
+    uint64_t shape[SL_STORE_DIMS_MAX];
+    sl__extent extent;
+    bool has_checksum; /* packs */
+    uint64_t checksum; /* of the whole extent */
+} sl__tensor;
+
+typedef enum sl__expert_part {
+    SL_PART_GATE = 0,
+    SL_PART_UP,
+    SL_PART_DOWN,
+    SL_PART_COUNT
+} sl__expert_part;
+
+typedef struct sl__matrix_layout {
+    sl__dtype dtype;
+    uint32_t rows, cols;
+    uint64_t offset;    /* in the record */
+    uint64_t row_bytes;
+} sl__matrix_layout;
+
+/* The experts of one layer; all have the same layout. */
+typedef struct sl__expert_layout {
+    uint32_t expert_count;
+    uint64_t record_bytes; /* in memory, a multiple of 64 */
+    sl__matrix_layout part[SL_PART_COUNT];
+} sl__expert_layout;
+
+/* One matrix of one expert in a checkpoint: rows [first_row, first_row + rows) of a tensor seen as
+ * [product of the leading dimensions, last dimension]. */
+typedef struct sl__expert_piece {
+    const sl__tensor *tensor;
+    uint64_t first_row;
+} sl__expert_piece;
+
+typedef struct sl__store sl__store;
+
+/* Opens a pack (manifest.json), a checkpoint folder, or one .safetensors file. Reads headers only;
+ * keeps one descriptor a file. */
+sl_status sl__store_open(sl__store **out, const char *path, sl_error *err);
+void sl__store_close(sl__store *store); /* NULL is allowed */
+
+bool sl__store_is_pack(const sl__store *store);
+const char *sl__store_path(const sl__store *store); /* as given to open */
+const char *sl__store_folder(const sl__store *store); /* where config.json and its neighbours lie */
+
+/* The configuration (config.json; in a pack, a member of the manifest). Borrowed. */
+const sl__config *sl__store_config(const sl__store *store);
+/* generation_config.json as parsed JSON, or NULL. Borrowed. path for messages in *path_out. */
+const json_t *sl__store_generation_config(const sl__store *store, const char **path_out);
+/* "tokenizer.bin" or "tokenizer.json" in the folder; false where there is neither. */
+bool sl__store_tokenizer_path(const sl__store *store, char *out, size_t out_size);
+
+size_t sl__store_tensor_count(const sl__store *store);
+const sl__tensor *sl__store_tensor_at(const sl__store *store, size_t i); /* sorted by name */
+const sl__tensor *sl__store_find(const sl__store *store, const char *name); /* NULL: none */
+
+/* Reads a whole tensor into dst (extent.bytes bytes) and, in a pack, compares its checksum. */
+sl_status sl__store_read_tensor(const sl__store *store, const sl__tensor *tensor, void *dst,
+                                sl_error *err);
+
+/* Compares a tensor on the disk with its checksum, reading it in pieces through buffer; SL_OK where
+ * it has none. */
+sl_status sl__store_check_tensor(const sl__store *store, const sl__tensor *tensor, void *buffer,
+                                 size_t buffer_bytes, sl_error *err);
+
+int sl__store_fd(const sl__store *store, uint32_t file);
+const char *sl__store_file_path(const sl__store *store, uint32_t file);
+uint32_t sl__store_file_count(const sl__store *store);
+
+/* Describes the experts of a layer of a checkpoint: pieces[expert_count][SL_PART_COUNT], copied.
+ * rows and cols are what the model expects of each part; a tensor of another shape or of a dtype
+ * that differs between experts is an error naming it. In a pack the layers come bound from the
+ * manifest, and this call checks that their shapes are the expected ones; pieces may be NULL there.
+ */
+sl_status sl__store_bind_experts(sl__store *store, uint32_t layer, uint32_t expert_count,
+                                 const uint32_t rows[SL_PART_COUNT],
+                                 const uint32_t cols[SL_PART_COUNT],
+                                 const sl__expert_piece *pieces, sl_error *err);
+
+/* NULL where the layer has no experts bound. */
+const sl__expert_layout *sl__store_expert_layout(const sl__store *store, uint32_t layer);
+
+/* The reads that fill one record, neighbours merged. Returns their number (0: out of range). */
+uint32_t sl__store_expert_extents(const sl__store *store, uint32_t layer, uint32_t expert,
+                                  sl__extent out[SL_EXPERT_EXTENTS_MAX]);
+
+/* Compares a record, just read, with its checksum, where there is one and the rule asks for it:
+ * SL_ECORRUPT names file, layer and expert. Thread-safe. */
+sl_status sl__store_verify_record(sl__store *store, uint32_t layer, uint32_t expert,
+                                  const void *record, sl_verify_rule verify, sl_error *err);
+
+/* Bytes of heap that the store holds, for the memory plan. */
+uint64_t sl__store_footprint(const sl__store *store);
+
+#endif

@@ -1,0 +1,54 @@
+/* The store's inside, shared by store.c, store_checkpoint.c, store_pack.c and store_experts.c. */
+#ifndef SL_STORE_STORE_PRIVATE_H
+#define SL_STORE_STORE_PRIVATE_H
+
+#include <stdatomic.h>
+
+#include "base/arena.h"
+#include "base/file.h"
+#include "store/pack.h"
+
+typedef struct sl__store_file {
+    const char *path;
+    uint64_t bytes;
+    int fd; /* -1: not open */
+} sl__store_file;
+
+/* The experts of one layer. */
+typedef struct sl__store_layer {
+    sl__expert_layout layout;  /* expert_count 0: nothing is bound */
+    sl__expert_piece *pieces;  /* checkpoint: [expert_count][SL_PART_COUNT] */
+    uint32_t file;             /* pack */
+    uint64_t stride;           /* pack */
+    const uint64_t *checksums; /* pack: [expert_count] */
+    _Atomic uint64_t *verified; /* pack: a bit a record */
+} sl__store_layer;
+
+struct sl__store {
+    char path[SL_PATH_MAX], folder[SL_PATH_MAX];
+    bool is_pack;
+    sl__config config;
+    json_t *generation; /* owned; NULL: none */
+    const char *generation_path;
+    sl__store_file *files; /* [file_count] */
+    uint32_t file_count;
+    const sl__tensor *tensors; /* [tensor_count], sorted by name */
+    size_t tensor_count;
+    sl__store_layer *layers; /* [layer_count], by layer number; malloc'd, grows while binding */
+    uint32_t layer_count;
+    sl__pack_manifest manifest; /* pack: tensors, checksums and names lie in its arena */
+    sl__arena arena;            /* everything else */
+};
+
+sl_status sl__store_open_checkpoint(sl__store *store, sl_error *err);
+sl_status sl__store_open_pack(sl__store *store, sl_error *err);
+
+/* Opens file i of the table; its size must be the one that the headers were checked against. */
+sl_status sl__store_open_file(sl__store *store, uint32_t i, const char *path, uint64_t bytes,
+                              sl_error *err);
+
+/* Makes room for layer and returns it. */
+sl_status sl__store_layer_slot(sl__store *store, uint32_t layer, sl__store_layer **out,
+                               sl_error *err);
+
+#endif
