@@ -1,0 +1,82 @@
+/* Opening and closing a tokenizer, and what is asked of it besides encoding and decoding. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "text/tokenizer.h"
+#include "text/tokenizer_parts.h"
+
+static bool is_compiled(const char *data, size_t size)
+{
+    return size >= sizeof SL__TOK_MAGIC - 1 &&
+           memcmp(data, SL__TOK_MAGIC, sizeof SL__TOK_MAGIC - 1) == 0;
+}
+
+sl_status sl_tokenizer_open(sl_tokenizer **out, const char *path, sl_error *err)
+{
+    char file[SL_PATH_MAX];
+    *out = NULL;
+    if (sl__file_is_dir(path)) {
+        SL_TRY(sl__path_join(file, sizeof file, path, "tokenizer.bin", err));
+        if (!sl__file_exists(file)) {
+            SL_TRY(sl__path_join(file, sizeof file, path, "tokenizer.json", err));
+        }
+        path = file;
+    }
+    char *data;
+    size_t size;
+    SL_TRY(sl__file_read(path, SL__TOK_FILE_MAX, &data, &size, err));
+    if (is_compiled(data, size)) {
+        return sl__tokenizer_attach(out, (unsigned char *)data, size, path, err);
+    }
+    sl_status status = sl__tokenizer_parse_json(out, data, size, path, err);
+    free(data);
+    return status;
+}
+
+void sl_tokenizer_close(sl_tokenizer *tok)
+{
+    if (!tok) return;
+    for (uint32_t i = 0; tok->codes && i < tok->header->step_count; i++)
+        pcre2_code_free(tok->codes[i]);
+    free(tok->codes);
+    free(tok->image);
+    free(tok);
+}
+
+uint32_t sl_tokenizer_vocab_size(const sl_tokenizer *tok)
+{
+    return tok->header->vocab_size;
+}
+
+int32_t sl_tokenizer_token_id(const sl_tokenizer *tok, const char *text)
+{
+    const sl__tok_header *h = tok->header;
+    size_t size = strlen(text);
+    for (uint32_t i = 0; i < h->added_count; i++) {
+        uint32_t n;
+        const char *bytes = sl__token_bytes(tok, tok->added[i].id, &n);
+        if (n == size && memcmp(bytes, text, n) == 0) return (int32_t)tok->added[i].id;
+    }
+    uint32_t id = sl__token_find(tok->tokens, tok->slots, h->token_slots, tok->strings, text, size,
+                                 SL__TOK_BYTES);
+    if (id == SL__TOK_NONE) {
+        id = sl__token_find(tok->tokens, tok->slots, h->token_slots, tok->strings, text, size,
+                            SL__TOK_LITERAL);
+    }
+    return id == SL__TOK_NONE ? -1 : (int32_t)id;
+}
+
+uint64_t sl__tokenizer_footprint(const sl_tokenizer *tok)
+{
+    uint64_t bytes = sizeof *tok + tok->header->image_bytes;
+    for (uint32_t i = 0; i < tok->header->step_count; i++) {
+        size_t part = 0;
+        bytes += sizeof *tok->codes;
+        if (!tok->codes[i]) continue;
+        if (pcre2_pattern_info(tok->codes[i], PCRE2_INFO_SIZE, &part) == 0) bytes += part;
+        if (pcre2_pattern_info(tok->codes[i], PCRE2_INFO_JITSIZE, &part) == 0) bytes += part;
+    }
+    return bytes;
+}

@@ -1,0 +1,26 @@
+/* Inside the tokenizer: compiling it into a pack, and parsing foreign bytes. Public calls are in
+ * sluice.h. */
+#ifndef SL_TEXT_TOKENIZER_H
+#define SL_TEXT_TOKENIZER_H
+
+#include <stdint.h>
+
+#include "sluice.h"
+
+/* From the bytes of a tokenizer.json; path is for messages. What is not supported is an error that
+ * names it. */
+sl_status sl__tokenizer_parse_json(sl_tokenizer **out, const char *text, size_t size,
+                                   const char *path, sl_error *err);
+
+/* The compiled form: everything the tokenizer needs, checksummed, little-endian, versioned, loads
+ * without building tables. *data is allocated with malloc, owned by the caller. */
+sl_status sl__tokenizer_compile(const sl_tokenizer *tok, void **data, size_t *size, sl_error *err);
+
+/* From a compiled form; data is borrowed for the call only. A damaged one is SL_ECORRUPT or
+ * SL_EFORMAT, never undefined behaviour. */
+sl_status sl__tokenizer_parse_compiled(sl_tokenizer **out, const void *data, size_t size,
+                                       const char *path, sl_error *err);
+
+uint64_t sl__tokenizer_footprint(const sl_tokenizer *tok); /* bytes of heap, for the memory plan */
+
+#endif

@@ -1,0 +1,216 @@
+/* Inside the tokenizer: one image that holds all its data, and the stages that read it.
+ *
+ * A tokenizer in memory is its compiled form plus the compiled regexes. Parsing a tokenizer.json
+ * builds that same image, so both ways in are checked by the same code:
+ *
+ *     tokenizer.json ─ parse ─ draft ─ assemble ─┐
+ *                                                ├─ image ─ attach (check every offset) ─ tokenizer
+ *     tokenizer.bin ─────────────────────────────┘
+ *
+ * The image, little-endian, every section 8-aligned, in this order:
+ *
+ *     sl__tok_header │ merges[merge_slots] │ tokens[vocab_size] │ slots[token_slots] │
+ *     added[added_count] │ steps[step_count] │ template ids │ strings │ XXH3 of all before
+ *
+ * merges is a hash table (left, right) → (rank, result); slots one from the bytes of a token to its
+ * id. Both are open addressing with linear probing, a power of two long, and hold at least one
+ * empty slot, which ends every probe.
+ *
+ * Text flows: stretches of valid UTF-8 → added tokens cut out → normalised → added tokens that are
+ * matched after normalisation cut out → pre-tokenised by steps → each piece merged. Bytes that are
+ * not UTF-8 stand between stretches: each becomes its own byte token, unmerged, and what is left
+ * and right of them is encoded as if it were a text of its own.
+ */
+#ifndef SL_TEXT_TOKENIZER_PARTS_H
+#define SL_TEXT_TOKENIZER_PARTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef PCRE2_CODE_UNIT_WIDTH
+#define PCRE2_CODE_UNIT_WIDTH 8
+#endif
+#include <pcre2.h>
+
+#include "base/buffer.h"
+#include "sluice.h"
+
+#define SL__TOK_MAGIC       "SLUICTOK"
+#define SL__TOK_VERSION     1u
+#define SL__TOK_NONE        UINT32_MAX
+#define SL__TOK_IDS_MAX     (1u << 22) /* ids lie below this */
+#define SL__TOK_STRINGS_MAX (1u << 30)
+#define SL__TOK_STEPS_MAX   64u
+#define SL__TOK_ADDED_MAX   (1u << 16)
+#define SL__TOK_WRAP_MAX    64u /* ids that the post-processor adds on a side */
+#define SL__TOK_FILE_MAX    ((uint64_t)1 << 30)
+
+/* Flags of a header. */
+enum { SL__TOK_NFC = 1, SL__TOK_IGNORE_MERGES = 2, SL__TOK_FUSE_UNK = 4 };
+
+typedef struct sl__tok_header {
+    char magic[8];
+    uint32_t version, flags;
+    uint64_t image_bytes; /* checksum included */
+    uint32_t vocab_size;  /* highest id + 1 */
+    uint32_t merge_slots, token_slots;
+    uint32_t added_count, added_raw; /* the first added_raw are matched before normalisation */
+    uint32_t step_count;
+    uint32_t prefix_count, suffix_count; /* ids put before and after every text */
+    uint32_t strings_bytes;
+    uint32_t unk_id; /* or SL__TOK_NONE: bytes without a token vanish */
+    uint32_t byte_ids[256];
+} sl__tok_header;
+
+typedef struct sl__tok_merge {
+    uint32_t left, right;
+    uint32_t rank; /* SL__TOK_NONE: an empty slot */
+    uint32_t result;
+} sl__tok_merge;
+
+/* What a token is. A token may be in the vocabulary and an added one. */
+enum {
+    SL__TOK_BYTES = 1,   /* in the vocabulary, written in the byte alphabet; its string is bytes */
+    SL__TOK_LITERAL = 2, /* its string is its text as written */
+    SL__TOK_ADDED = 4,
+    SL__TOK_SPECIAL = 8,
+};
+
+typedef struct sl__tok_token {
+    uint32_t offset;     /* into strings */
+    uint32_t size_flags; /* size << 8 | flags; 0: a hole */
+} sl__tok_token;
+
+enum { SL__ADDED_LSTRIP = 1, SL__ADDED_RSTRIP = 2, SL__ADDED_SINGLE_WORD = 4 };
+
+/* Sorted by text within each of the two sets. */
+typedef struct sl__tok_added {
+    uint32_t id, flags;
+    uint32_t offset, size; /* what is searched for; normalised in the second set */
+} sl__tok_added;
+
+typedef enum sl__step_kind {
+    SL__STEP_SPLIT_REGEX = 1,
+    SL__STEP_SPLIT_LITERAL = 2,
+    SL__STEP_ADD_SPACE = 3, /* a space before a piece that has none; at most one such step */
+} sl__step_kind;
+
+typedef enum sl__step_behavior {
+    SL__ISOLATED = 0,
+    SL__REMOVED,
+    SL__MERGED_WITH_PREVIOUS,
+    SL__MERGED_WITH_NEXT,
+    SL__CONTIGUOUS,
+} sl__step_behavior;
+
+typedef struct sl__tok_step {
+    uint32_t kind, behavior, invert;
+    uint32_t offset, size; /* the pattern, as the tokenizer.json has it */
+    uint32_t zero;
+} sl__tok_step;
+
+struct sl_tokenizer {
+    unsigned char *image; /* owned */
+    const sl__tok_header *header;
+    const sl__tok_merge *merges;
+    const sl__tok_token *tokens;
+    const uint32_t *slots;
+    const sl__tok_added *added;
+    const sl__tok_step *steps;
+    const uint32_t *wrap; /* prefix ids, then suffix ids */
+    const char *strings;
+    pcre2_code **codes;           /* one a step; NULL where it needs none */
+    uint32_t added_first[2][257]; /* raw, normalised: where texts with each first byte begin */
+    uint32_t token_bytes_max;
+};
+
+/* Takes image over, whatever the outcome; path is for messages. */
+sl_status sl__tokenizer_attach(sl_tokenizer **out, unsigned char *image, size_t size,
+                               const char *path, sl_error *err);
+
+/* Borrowed; *size 0 for a hole. */
+static inline const char *sl__token_bytes(const sl_tokenizer *tok, uint32_t id, uint32_t *size)
+{
+    *size = tok->tokens[id].size_flags >> 8;
+    return tok->strings + tok->tokens[id].offset;
+}
+
+/* ---- hash tables of the image ---------------------------------------------------------------- */
+
+static inline uint32_t sl__merge_slot(uint32_t left, uint32_t right, uint32_t slots)
+{
+    uint64_t h = ((uint64_t)left << 32 | right) * 0x9e3779b97f4a7c15u;
+    return (uint32_t)(h >> 32) & (slots - 1);
+}
+
+/* The id of the token with these bytes and this flag (SL__TOK_BYTES or SL__TOK_LITERAL). */
+uint32_t sl__token_find(const sl__tok_token *tokens, const uint32_t *slots, uint32_t slot_count,
+                        const char *strings, const void *bytes, size_t size, uint32_t flag);
+
+/* ---- stages ---------------------------------------------------------------------------------- */
+
+/* From a regex in Oniguruma's Ruby syntax, that of tokenizer.json, to PCRE2's; appends to out. */
+sl_status sl__regex_translate(sl__buffer *out, const char *pattern, size_t size, const char *path,
+                              sl_error *err);
+
+/* Compiles the pattern of a step. */
+sl_status sl__step_compile(pcre2_code **out, const sl__tok_step *step, const char *strings,
+                           const char *path, sl_error *err);
+
+/* NFC of valid UTF-8. *text and *size are left alone where nothing changes; else they point into
+ * scratch, which the caller owns. */
+sl_status sl__normalize_nfc(const char **text, size_t *size, sl__buffer *scratch, sl_error *err);
+
+typedef struct sl__added_match {
+    size_t begin, end; /* whitespace taken by lstrip and rstrip included */
+    uint32_t id;
+} sl__added_match;
+
+/* The next added token of a set (0 raw, 1 normalised) in text, which is valid UTF-8, from a place
+ * that no earlier match covers. */
+bool sl__added_next(const sl_tokenizer *tok, unsigned set, const char *text, size_t size,
+                    size_t from, sl__added_match *match);
+
+/* Receives the pieces of a text in order, each not empty, borrowed for the call. */
+typedef sl_status (*sl__piece_fn)(void *ctx, const char *piece, size_t size, sl_error *err);
+
+/* The working memory of one encode call. */
+typedef struct sl__pretok {
+    const sl_tokenizer *tok;
+    pcre2_match_data **match; /* one a step: steps nest */
+    pcre2_match_context *limits;
+    sl__buffer spaced; /* of the SL__STEP_ADD_SPACE step */
+    sl__piece_fn fn;
+    void *ctx;
+} sl__pretok;
+
+sl_status sl__pretok_init(sl__pretok *pretok, const sl_tokenizer *tok, sl__piece_fn fn, void *ctx,
+                          sl_error *err);
+void sl__pretok_free(sl__pretok *pretok); /* also after a failed init */
+/* text is valid UTF-8. */
+sl_status sl__pretokenize(sl__pretok *pretok, const char *text, size_t size, sl_error *err);
+
+typedef struct sl__id_list {
+    int32_t *data;
+    size_t count, room;
+} sl__id_list;
+sl_status sl__id_push(sl__id_list *list, uint32_t id, sl_error *err);
+
+/* Merging, with a cache of pieces seen; see bpe.c. */
+typedef struct sl__bpe {
+    const sl_tokenizer *tok;
+    sl__id_list ids; /* the result so far */
+    struct sl__bpe_seen *seen;
+    uint32_t seen_mask;
+    void *scratch; /* of long pieces */
+    size_t scratch_bytes;
+} sl__bpe;
+
+sl_status sl__bpe_init(sl__bpe *bpe, const sl_tokenizer *tok, size_t text_size, sl_error *err);
+void sl__bpe_free(sl__bpe *bpe); /* also after a failed init */
+sl_status sl__bpe_piece(sl__bpe *bpe, const char *piece, size_t size, sl_error *err);
+/* The byte token of a byte on its own. */
+sl_status sl__bpe_byte(sl__bpe *bpe, unsigned char byte, sl_error *err);
+
+#endif
