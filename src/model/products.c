@@ -1,0 +1,96 @@
+/* Products cut into tasks for the pool, and the loops that blocks share. */
+#include "model/run.h"
+
+#include <assert.h>
+
+/* Below this many multiply-adds a loop is done sooner than other threads are awake. */
+#define PARALLEL_WORK_MIN ((uint64_t)1 << 18)
+
+/* A task is at least this many weights of consecutive rows: enough to pay for handing it out, few
+ * enough that the last ones to finish do not keep the others waiting. */
+#define TASK_WEIGHTS 16384u
+
+void sl__run_parallel(const sl__run *run, sl__pool_fn fn, void *ctx, uint32_t count, uint64_t work)
+{
+    if (work >= PARALLEL_WORK_MIN) {
+        sl__pool_run(run->pool, fn, ctx, count);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        fn(ctx, i, 0);
+}
+
+sl__product sl__product_of(const sl__weight *w, const float *x, float *y, uint32_t tokens)
+{
+    return (sl__product){.w = *w, .x = x, .x_stride = w->cols, .y = y, .y_stride = w->rows,
+                         .tokens = tokens};
+}
+
+struct batch {
+    const sl__run *run;
+    const sl__product *products;
+    uint32_t count;
+};
+
+/* The cut depends on the shape alone, never on the number of threads. */
+static uint32_t task_rows(const sl__product *p)
+{
+    uint32_t rows = TASK_WEIGHTS / p->w.cols;
+    if (rows < 4) rows = 4;
+    return rows < p->w.rows ? rows : p->w.rows;
+}
+
+static uint32_t task_count(const sl__product *p)
+{
+    uint32_t rows = task_rows(p);
+    return (p->w.rows + rows - 1) / rows;
+}
+
+static void run_task(void *ctx, uint32_t index, uint32_t worker)
+{
+    const struct batch *batch = ctx;
+    const sl__product *p = batch->products;
+    for (uint32_t tasks; index >= (tasks = task_count(p)); p++)
+        index -= tasks;
+    uint32_t rows = task_rows(p), first = index * rows;
+    if (rows > p->w.rows - first) rows = p->w.rows - first;
+    const char *w = (const char *)p->w.data + (size_t)first * p->w.row_bytes;
+    batch->run->kern.matmul(p->w.dtype, w, p->w.row_bytes, rows, p->w.cols, p->x, p->x_stride,
+                            p->tokens, p->y + first, p->y_stride,
+                            sl__worker_scratch(batch->run, worker));
+}
+
+void sl__products(const sl__run *run, const sl__product *products, uint32_t count)
+{
+    struct batch batch = {run, products, count};
+    uint32_t tasks = 0;
+    uint64_t work = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        assert(products[i].tokens > 0);
+        tasks += task_count(&products[i]);
+        work += (uint64_t)products[i].w.rows * products[i].w.cols * products[i].tokens;
+    }
+    sl__run_parallel(run, run_task, &batch, tasks, work);
+}
+
+struct norm_rows {
+    const sl__run *run;
+    float *y;
+    const float *x, *w;
+    uint32_t n;
+};
+
+static void norm_row(void *ctx, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    const struct norm_rows *job = ctx;
+    size_t at = (size_t)index * job->n;
+    job->run->kern.rms_norm(job->y + at, job->x + at, job->w, job->n, job->run->desc->eps);
+}
+
+void sl__norm_rows(const sl__run *run, float *y, const float *x, const sl__weight *w,
+                   uint32_t tokens, uint32_t n)
+{
+    struct norm_rows job = {run, y, x, w->data, n};
+    sl__run_parallel(run, norm_row, &job, tokens, (uint64_t)tokens * n * 4);
+}

@@ -1,0 +1,120 @@
+/* What the blocks compute with: kernels, threads, and scratch memory that is taken once.
+ *
+ * A block handles a chunk of T >= 1 tokens at once: x [T, hidden] in, its contribution
+ * [T, hidden] out. Nothing here allocates. Work is cut by rows of weights, by tokens and by heads,
+ * never by the number of threads, so results do not depend on it.
+ */
+#ifndef SL_MODEL_RUN_H
+#define SL_MODEL_RUN_H
+
+#include "base/pool.h"
+#include "cache/cache.h"
+#include "kern/kern.h"
+#include "model/model.h"
+
+/* Experts whose matrices are multiplied together: enough to fill the threads, few enough that
+ * their slots come back while others load. */
+#define SL_EXPERT_BATCH_MAX 16u
+
+/* One product y[t] = W·x[t] of a batch. */
+typedef struct sl__product {
+    sl__weight w;
+    const float *x;
+    size_t x_stride; /* in floats */
+    float *y;
+    size_t y_stride;
+    uint32_t tokens;
+} sl__product;
+
+/* Scratch for chunks of up to `tokens` tokens at positions below `context`. */
+typedef struct sl__scratch {
+    uint32_t tokens, context;
+    float *residual; /* [T, hidden]: the stream x */
+    float *normed;   /* [T, hidden] */
+    float *mixed;    /* [T, hidden]: what a block adds to the stream */
+    float *worker;   /* [threads][worker_floats]: matmul rows, attention scores, DeltaNet chunks */
+    size_t worker_floats;
+    /* The three kinds of block never run at once and share the memory behind these pointers. */
+    struct {
+        float *q;         /* [T, heads·D or heads·2D] */
+        float *k, *v;     /* [T, kv_heads·D] */
+        float *out;       /* [T, heads·D] */
+        float *cos, *sin; /* [T, rotary_dim / 2] */
+    } attention;
+    struct {
+        float *qkv, *conv; /* [T, conv width] */
+        float *z, *out;    /* [T, value width] */
+        float *a, *b;      /* [T, value_heads]: become g and beta */
+    } delta;
+    struct {
+        float *router;     /* [T, experts]: router outputs */
+        float *probs;      /* [T, experts] */
+        float *weights;    /* [T, top_k] */
+        uint32_t *ids;     /* [T, top_k], best first */
+        uint32_t *row;     /* [T, top_k]: where in rows the token's slot lies */
+        uint32_t *unique;  /* [experts]: the experts of the chunk, increasing */
+        uint32_t *first;   /* [experts + 1]: rows of expert e are first[e] … first[e+1] - 1 */
+        uint32_t *token;   /* [T·top_k]: the token of a row */
+        float *rows;       /* [T·top_k, hidden]: tokens gathered by expert, then outputs */
+        float *gate, *up;  /* [T·top_k, intermediate] */
+        float *shared_gate, *shared_up; /* [T, shared_intermediate] */
+        float *shared_out;   /* [T, hidden] */
+        float *shared_scale; /* [T] */
+    } moe;
+} sl__scratch;
+
+/* Lays the scratch out from base; base NULL only measures. Returns the bytes it takes. */
+size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc, uint32_t tokens,
+                          uint32_t context, uint32_t threads, void *base);
+
+typedef struct sl__run {
+    const sl__model_desc *desc;
+    sl__kern kern;
+    sl__pool *pool;
+    sl__cache *cache;
+    sl__store *store;
+    sl__scratch scratch;
+    sl__weight model[SL_ROLE_MODEL_COUNT];
+    sl__weight (*layers)[SL_ROLE_LAYER_COUNT]; /* [layer_count] */
+} sl__run;
+
+/* This worker's private scratch, worker_floats long. */
+static inline float *sl__worker_scratch(const sl__run *run, uint32_t worker)
+{
+    return run->scratch.worker + (size_t)worker * run->scratch.worker_floats;
+}
+
+/* Runs the loop on the pool where `work` (multiply-adds in all) is worth waking threads for. */
+void sl__run_parallel(const sl__run *run, sl__pool_fn fn, void *ctx, uint32_t count,
+                      uint64_t work);
+
+/* All products of the batch, in any order; outputs must not overlap. */
+void sl__products(const sl__run *run, const sl__product *products, uint32_t count);
+
+/* The product with one weight: x [T, cols] → y [T, rows], rows adjacent. */
+sl__product sl__product_of(const sl__weight *w, const float *x, float *y, uint32_t tokens);
+
+/* y[t] = rms_norm(x[t], w) for t < T, rows of n floats; y may be x. */
+void sl__norm_rows(const sl__run *run, float *y, const float *x, const sl__weight *w,
+                   uint32_t tokens, uint32_t n);
+
+/* ---- blocks ---------------------------------------------------------------------------------- */
+
+/* A session's memory of one layer. */
+typedef struct sl__layer_state {
+    float *k, *v;  /* attention: [context, kv_heads·D] */
+    float *delta;  /* DeltaNet: [value_heads][key_dim][value_dim] */
+    float *conv;   /* DeltaNet: [conv_width - 1, conv width], oldest first */
+} sl__layer_state;
+
+/* Each reads scratch.normed and writes scratch.mixed; T tokens from `position` on. */
+void sl__attention_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t position,
+                         uint32_t tokens);
+void sl__delta_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t tokens);
+
+/* router_out (may be NULL) receives the router's outputs [T, experts], borrowed until the next
+ * block. SL_ENUMERIC names the layer whose router gave a NaN or an infinity. */
+sl_status sl__moe_block(sl__run *run, uint32_t layer, uint32_t tokens, const float **router_out,
+                        sl_error *err);
+
+#endif

@@ -1,0 +1,150 @@
+/* Scratch memory: one block, laid out once. The three kinds of block share the space behind the
+ * stream's own rows, since they never run at the same time. */
+#include "model/run.h"
+
+#include <string.h>
+
+#define ALIGN 64u
+
+/* A cursor over memory that may not be there yet. */
+struct cursor {
+    char *base;
+    size_t used;
+};
+
+static void *take(struct cursor *c, size_t count, size_t size)
+{
+    void *out = c->base ? c->base + c->used : NULL;
+    c->used += (count * size + ALIGN - 1) / ALIGN * ALIGN;
+    return out;
+}
+
+static float *floats(struct cursor *c, size_t rows, size_t width)
+{
+    return take(c, rows * width, sizeof(float));
+}
+
+static uint32_t *numbers(struct cursor *c, size_t count)
+{
+    return take(c, count, sizeof(uint32_t));
+}
+
+static void lay_attention(struct cursor *c, sl__scratch *s, const sl__attention_desc *a)
+{
+    size_t t = s->tokens, width = (size_t)a->heads * a->head_dim;
+    size_t kv = (size_t)a->kv_heads * a->head_dim;
+    s->attention.q = floats(c, t, a->output_gate ? 2 * width : width);
+    s->attention.k = floats(c, t, kv);
+    s->attention.v = floats(c, t, kv);
+    s->attention.out = floats(c, t, width);
+    s->attention.cos = floats(c, t, a->rotary_dim / 2);
+    s->attention.sin = floats(c, t, a->rotary_dim / 2);
+}
+
+static void lay_delta(struct cursor *c, sl__scratch *s, const sl__delta_desc *d)
+{
+    size_t t = s->tokens;
+    s->delta.qkv = floats(c, t, sl__delta_conv_width(d));
+    s->delta.conv = floats(c, t, sl__delta_conv_width(d));
+    s->delta.z = floats(c, t, sl__delta_value_width(d));
+    s->delta.out = floats(c, t, sl__delta_value_width(d));
+    s->delta.a = floats(c, t, d->value_heads);
+    s->delta.b = floats(c, t, d->value_heads);
+}
+
+static void lay_moe(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uint32_t hidden)
+{
+    size_t t = s->tokens, slots = t * m->top_k;
+    s->moe.router = floats(c, t, m->experts);
+    s->moe.probs = floats(c, t, m->experts);
+    s->moe.weights = floats(c, t, m->top_k);
+    s->moe.ids = numbers(c, slots);
+    s->moe.row = numbers(c, slots);
+    s->moe.unique = numbers(c, m->experts);
+    s->moe.first = numbers(c, (size_t)m->experts + 1);
+    s->moe.token = numbers(c, slots);
+    s->moe.rows = floats(c, slots, hidden);
+    s->moe.gate = floats(c, slots, m->intermediate);
+    s->moe.up = floats(c, slots, m->intermediate);
+    s->moe.shared_gate = floats(c, t, m->shared_intermediate);
+    s->moe.shared_up = floats(c, t, m->shared_intermediate);
+    s->moe.shared_out = floats(c, t, hidden);
+    s->moe.shared_scale = floats(c, t, 1);
+}
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+/* Floats that one worker may need at once, in the largest of its jobs. */
+static size_t worker_floats(const sl__model_desc *desc, uint32_t tokens, uint32_t context)
+{
+    size_t most = sl__kern_matmul_tmp(desc->hidden, tokens);
+    for (uint32_t i = 0; i < desc->layer_count; i++) {
+        const sl__layer_desc *l = &desc->layers[i];
+        most = larger(most, sl__kern_matmul_tmp(l->moe.intermediate, tokens));
+        most = larger(most, sl__kern_matmul_tmp(l->moe.shared_intermediate, tokens));
+        if (l->mixer == SL_MIXER_ATTENTION) {
+            uint32_t width = l->attention.heads * l->attention.head_dim;
+            most = larger(most, sl__kern_matmul_tmp(width, tokens));
+            most = larger(most, context);
+        } else {
+            most = larger(most, sl__kern_matmul_tmp(sl__delta_value_width(&l->delta), tokens));
+            most = larger(most, sl__kern_delta_tmp(l->delta.key_dim, l->delta.value_dim));
+        }
+    }
+    return (most + 15) / 16 * 16;
+}
+
+static void raise_to(uint32_t *a, uint32_t b)
+{
+    if (b > *a) *a = b;
+}
+
+/* A layer that is in every dimension as large as the largest. */
+static sl__layer_desc largest_layer(const sl__model_desc *desc)
+{
+    sl__layer_desc m = {0};
+    for (uint32_t i = 0; i < desc->layer_count; i++) {
+        const sl__layer_desc *l = &desc->layers[i];
+        raise_to(&m.moe.experts, l->moe.experts);
+        raise_to(&m.moe.top_k, l->moe.top_k);
+        raise_to(&m.moe.intermediate, l->moe.intermediate);
+        raise_to(&m.moe.shared_intermediate, l->moe.shared_intermediate);
+        if (l->mixer == SL_MIXER_ATTENTION) {
+            raise_to(&m.attention.heads, l->attention.heads);
+            raise_to(&m.attention.kv_heads, l->attention.kv_heads);
+            raise_to(&m.attention.head_dim, l->attention.head_dim);
+            raise_to(&m.attention.rotary_dim, l->attention.rotary_dim);
+            m.attention.output_gate |= l->attention.output_gate;
+        } else {
+            raise_to(&m.delta.key_heads, l->delta.key_heads);
+            raise_to(&m.delta.value_heads, l->delta.value_heads);
+            raise_to(&m.delta.key_dim, l->delta.key_dim);
+            raise_to(&m.delta.value_dim, l->delta.value_dim);
+        }
+    }
+    return m;
+}
+
+size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc, uint32_t tokens,
+                          uint32_t context, uint32_t threads, void *base)
+{
+    struct cursor c = {base, 0};
+    memset(scratch, 0, sizeof *scratch);
+    scratch->tokens = tokens;
+    scratch->context = context;
+    scratch->residual = floats(&c, tokens, desc->hidden);
+    scratch->normed = floats(&c, tokens, desc->hidden);
+    scratch->mixed = floats(&c, tokens, desc->hidden);
+    scratch->worker_floats = worker_floats(desc, tokens, context);
+    scratch->worker = floats(&c, threads, scratch->worker_floats);
+    const sl__layer_desc widest = largest_layer(desc);
+    size_t shared = c.used, most;
+    lay_attention(&c, scratch, &widest.attention);
+    most = c.used;
+    c.used = shared;
+    lay_delta(&c, scratch, &widest.delta);
+    most = larger(most, c.used);
+    c.used = shared;
+    lay_moe(&c, scratch, &widest.moe, desc->hidden);
+    return larger(most, c.used);
+}
