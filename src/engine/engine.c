@@ -1,0 +1,207 @@
+/* Opening and closing a model. */
+#include "engine/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/pages.h"
+#include "base/sysmem.h"
+
+/* A lossy choice: only downwards from what was trained, and only when asked for. */
+static sl_status set_top_k(sl__model_desc *desc, const char *path, uint32_t asked, sl_error *err)
+{
+    if (asked == 0) return SL_OK;
+    if (asked > desc->trained_top_k) {
+        return SL_FAIL(err, SL_EINVAL, "%s: %u experts a token were asked for, the model was "
+                       "trained with %u", path, asked, desc->trained_top_k);
+    }
+    for (uint32_t i = 0; i < desc->layer_count; i++)
+        desc->layers[i].moe.top_k = asked;
+    return SL_OK;
+}
+
+static sl_status open_tokenizer(sl_engine *engine, const sl_engine_options *opt, sl_error *err)
+{
+    char path[SL_PATH_MAX];
+    if (opt->tokenizer) {
+        engine->tokenizer = opt->tokenizer;
+    } else if (sl__store_tokenizer_path(engine->store, path, sizeof path)) {
+        SL_TRY(sl_tokenizer_open(&engine->own_tokenizer, path, err));
+        engine->tokenizer = engine->own_tokenizer;
+    }
+    if (engine->tokenizer && sl_tokenizer_vocab_size(engine->tokenizer) > engine->desc.vocab) {
+        return SL_FAIL(err, SL_EFORMAT, "%s: the tokenizer has %u tokens, the model %u",
+                       sl__store_path(engine->store), sl_tokenizer_vocab_size(engine->tokenizer),
+                       engine->desc.vocab);
+    }
+    return SL_OK;
+}
+
+/* Headers: what the model is, and where its experts lie. */
+static sl_status describe(sl_engine *engine, const char *path, const sl_engine_options *opt,
+                          sl_error *err)
+{
+    SL_TRY(sl__store_open(&engine->store, path, err));
+    SL_TRY(sl__model_describe(&engine->desc, &engine->family, engine->store, &engine->arena, err));
+    SL_TRY(set_top_k(&engine->desc, path, opt->experts_per_token, err));
+    for (uint32_t i = 0; i < engine->desc.layer_count; i++) {
+        SL_TRY(sl__model_bind_experts(engine->store, engine->family, &engine->desc, i, err));
+    }
+    const char *generation_path;
+    const json_t *generation = sl__store_generation_config(engine->store, &generation_path);
+    SL_TRY(sl__generation_config_read(generation, generation_path,
+                                      sl__store_config(engine->store), &engine->defaults, err));
+    return open_tokenizer(engine, opt, err);
+}
+
+static sl_status make_plan(sl_engine *engine, const char *path, const sl_engine_options *opt,
+                           sl_error *err)
+{
+    const sl__plan_input in = {
+        .desc = &engine->desc,
+        .family = engine->family,
+        .store = engine->store,
+        .path = path,
+        .process_bytes = sl__mem_rss(),
+        .free_bytes = sl__mem_available(),
+    };
+    return sl__plan_make(&engine->plan, &in, opt, err);
+}
+
+static sl_status take_scratch(sl_engine *engine, sl_error *err)
+{
+    const sl__plan *plan = &engine->plan;
+    sl__scratch *scratch = &engine->run.scratch;
+    size_t forward = sl__scratch_layout(scratch, &engine->desc, plan->chunk_tokens,
+                                        plan->context_tokens, plan->threads, NULL);
+    size_t logits = (size_t)SL_LOGITS_ROWS * engine->desc.vocab * sizeof(float);
+    engine->scratch_bytes = forward + logits + sl__embedding_row_bytes(&engine->desc);
+    engine->scratch = sl__pages_alloc(engine->scratch_bytes);
+    if (!engine->scratch) return SL_FAIL_NOMEM(err, "scratch");
+    sl__scratch_layout(scratch, &engine->desc, plan->chunk_tokens, plan->context_tokens,
+                       plan->threads, engine->scratch);
+    engine->logits = (float *)(void *)(engine->scratch + forward);
+    engine->embedding_row = engine->scratch + forward + logits;
+    return SL_OK;
+}
+
+static sl_status open_parts(sl_engine *engine, const char *path, const sl_engine_options *opt,
+                            sl_error *err)
+{
+    sl__kern_init(&engine->run.kern, NULL);
+    SL_TRY(describe(engine, path, opt, err));
+    SL_TRY(make_plan(engine, path, opt, err));
+    SL_TRY(take_scratch(engine, err));
+    SL_TRY(sl__load_weights(engine, opt->verify, err));
+    const sl__io_options io = {.threads = opt->io_threads};
+    SL_TRY(sl__io_create_pread(&engine->io, &io, err));
+    const sl__cache_options cache = {.budget_bytes = engine->plan.cache,
+                                     .verify = opt->verify,
+                                     .layer_count = engine->desc.layer_count};
+    SL_TRY(sl__cache_create(&engine->run.cache, engine->store, engine->io, &cache, err));
+    SL_TRY(sl__pool_create(&engine->run.pool, engine->plan.threads, err));
+    engine->run.desc = &engine->desc;
+    engine->run.store = engine->store;
+    return SL_OK;
+}
+
+sl_status sl_engine_open(sl_engine **out, const char *path, const sl_engine_options *opt,
+                         sl_error *err)
+{
+    const sl_engine_options defaults = {0};
+    sl_engine *engine = calloc(1, sizeof *engine);
+    if (!engine) return SL_FAIL_NOMEM(err, "engine");
+    sl__arena_init(&engine->arena, 0);
+    sl_status status = open_parts(engine, path, opt ? opt : &defaults, err);
+    if (status != SL_OK) {
+        sl_engine_close(engine);
+        return status;
+    }
+    *out = engine;
+    return SL_OK;
+}
+
+void sl_engine_close(sl_engine *engine)
+{
+    if (!engine) return;
+    sl__pool_destroy(engine->run.pool);
+    if (engine->run.cache) sl__cache_destroy(engine->run.cache);
+    sl__io_destroy(engine->io);
+    sl__pages_free(engine->scratch, engine->scratch_bytes);
+    sl__pages_free(engine->weights, engine->weights_bytes);
+    sl_tokenizer_close(engine->own_tokenizer);
+    sl__store_close(engine->store);
+    sl__arena_free(&engine->arena);
+    free(engine);
+}
+
+const sl_tokenizer *sl_engine_tokenizer(const sl_engine *engine) { return engine->tokenizer; }
+
+void sl_engine_generation_defaults(const sl_engine *engine, sl_generation_defaults *defaults)
+{
+    *defaults = engine->defaults;
+}
+
+void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
+{
+    const sl__model_desc *desc = &engine->desc;
+    const sl__plan *plan = &engine->plan;
+    uint64_t experts_bytes = 0;
+    for (uint32_t i = 0; i < desc->layer_count; i++) {
+        const sl__expert_layout *layout = sl__store_expert_layout(engine->store, i);
+        experts_bytes += layout->record_bytes * layout->expert_count;
+    }
+    *info = (sl_engine_info){
+        .family = desc->family,
+        .path = sl__store_path(engine->store),
+        .layers = desc->layer_count,
+        .hidden_size = desc->hidden,
+        .vocab_size = desc->vocab,
+        .experts = desc->layers[0].moe.experts,
+        .experts_per_token = desc->layers[0].moe.top_k,
+        .trained_experts_per_token = desc->trained_top_k,
+        .context_tokens = plan->context_tokens,
+        .chunk_tokens = plan->chunk_tokens,
+        .threads = plan->threads,
+        .memory_bytes = plan->budget,
+        .resident_bytes = plan->resident,
+        .state_bytes = plan->state,
+        .scratch_bytes = plan->scratch,
+        .cache_bytes = plan->cache,
+        .process_bytes = plan->process,
+        .expert_bytes = sl__store_expert_layout(engine->store, 0)->record_bytes,
+        .experts_bytes = experts_bytes,
+        .embedding_resident = plan->embedding_resident,
+    };
+    uint64_t bits = 0, weights = 0;
+    for (uint32_t i = 0; i < desc->layer_count; i++) {
+        const sl__expert_layout *layout = sl__store_expert_layout(engine->store, i);
+        bits += layout->record_bytes * 8;
+        for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
+            const sl__matrix_layout *m = &layout->part[part];
+            weights += (uint64_t)m->rows * m->cols;
+            sl__dtype_list_add(info->expert_types, sizeof info->expert_types, m->dtype);
+        }
+    }
+    info->expert_bits = weights ? (double)bits / (double)weights : 0;
+}
+
+void sl_engine_stats_get(const sl_engine *engine, sl_stats *stats)
+{
+    sl__cache_stats cache;
+    sl__cache_stats_get(engine->run.cache, &cache);
+    *stats = (sl_stats){
+        .tokens = engine->tokens,
+        .expert_requests = cache.requests,
+        .expert_hits = cache.hits,
+        .expert_joins = cache.joins,
+        .expert_misses = cache.misses,
+        .expert_evictions = cache.evictions,
+        .bytes_needed = cache.bytes_needed,
+        .bytes_read = cache.bytes_read + engine->embedding_bytes_read,
+        .wait_ns = cache.wait_ns,
+        .forward_ns = engine->forward_ns,
+    };
+}

@@ -1,0 +1,112 @@
+/* The forward pass: one function for a chunk of T >= 1 tokens.
+ *
+ *     x = embed(ids)
+ *     for each layer:  x += mixer(norm(x));  x += experts(norm(x))
+ *     logits = head(norm(x))
+ */
+#include "engine/engine.h"
+
+#include "base/fail.h"
+#include "base/file.h"
+
+static void observe(const sl_session *session, sl__observed what, uint32_t layer, uint32_t count,
+                    uint32_t width, const float *data)
+{
+    if (!session->observer) return;
+    session->observer(session->observer_ctx, what, layer, session->position, count, width, data);
+}
+
+/* One row of an embedding that stays on the disk. */
+static sl_status read_embedding_row(sl_engine *engine, int32_t id, const void **row,
+                                    sl_error *err)
+{
+    const sl__weight *w = &engine->run.model[SL_ROLE_EMBED];
+    const sl__extent *extent = &engine->embedding->extent;
+    uint64_t offset = extent->offset + (uint64_t)id * w->row_bytes;
+    SL_TRY(sl__file_pread_all(sl__store_fd(engine->store, extent->file),
+                              sl__store_file_path(engine->store, extent->file),
+                              engine->embedding_row, w->row_bytes, offset, err));
+    engine->embedding_bytes_read += w->row_bytes;
+    *row = engine->embedding_row;
+    return SL_OK;
+}
+
+static sl_status embed(sl_engine *engine, const int32_t *ids, uint32_t count, sl_error *err)
+{
+    const sl__weight *w = &engine->run.model[SL_ROLE_EMBED];
+    uint32_t hidden = engine->desc.hidden;
+    for (uint32_t t = 0; t < count; t++) {
+        const void *row = (const char *)w->data + (size_t)ids[t] * w->row_bytes;
+        if (!w->data) SL_TRY(read_embedding_row(engine, ids[t], &row, err));
+        engine->run.kern.dequant_row(w->dtype, row,
+                                     engine->run.scratch.residual + (size_t)t * hidden, hidden);
+    }
+    return SL_OK;
+}
+
+/* residual += mixed */
+static void add_to_stream(sl__run *run, uint32_t count)
+{
+    uint32_t hidden = run->desc->hidden;
+    for (uint32_t t = 0; t < count; t++) {
+        size_t at = (size_t)t * hidden;
+        run->kern.axpy(run->scratch.residual + at, 1.0f, run->scratch.mixed + at, hidden);
+    }
+}
+
+static sl_status run_layer(sl_session *session, uint32_t layer, uint32_t count, sl_error *err)
+{
+    sl__run *run = &session->engine->run;
+    sl__scratch *s = &run->scratch;
+    const sl__weight *w = run->layers[layer];
+    uint32_t hidden = run->desc->hidden;
+    sl__norm_rows(run, s->normed, s->residual, &w[SL_ROLE_MIXER_NORM], count, hidden);
+    if (run->desc->layers[layer].mixer == SL_MIXER_ATTENTION) {
+        sl__attention_block(run, layer, &session->layers[layer], session->position, count);
+    } else {
+        sl__delta_block(run, layer, &session->layers[layer], count);
+    }
+    add_to_stream(run, count);
+    sl__norm_rows(run, s->normed, s->residual, &w[SL_ROLE_FFN_NORM], count, hidden);
+    const float *router;
+    SL_TRY(sl__moe_block(run, layer, count, &router, err));
+    observe(session, SL_OBSERVED_ROUTER, layer, count, run->desc->layers[layer].moe.experts,
+            router);
+    add_to_stream(run, count);
+    return SL_OK;
+}
+
+sl_status sl__forward(sl_session *session, const int32_t *ids, uint32_t count, sl_error *err)
+{
+    sl_engine *engine = session->engine;
+    sl__run *run = &engine->run;
+    sl__scratch *s = &run->scratch;
+    const sl__model_desc *desc = run->desc;
+    assert(count >= 1 && count <= s->tokens);
+    SL_TRY(embed(engine, ids, count, err));
+    for (uint32_t i = 0; i < desc->layer_count; i++) {
+        observe(session, SL_OBSERVED_HIDDEN, i, count, desc->hidden, s->residual);
+        SL_TRY(run_layer(session, i, count, err));
+    }
+    if (session->observer) {
+        sl__norm_rows(run, s->normed, s->residual, &run->model[SL_ROLE_FINAL_NORM], count,
+                      desc->hidden);
+        observe(session, SL_OBSERVED_HIDDEN, desc->layer_count, count, desc->hidden, s->normed);
+    }
+    session->position += count;
+    engine->tokens += count;
+    return SL_OK;
+}
+
+void sl__head(sl_session *session, uint32_t first, uint32_t count)
+{
+    sl__run *run = &session->engine->run;
+    sl__scratch *s = &run->scratch;
+    uint32_t hidden = run->desc->hidden;
+    assert(count >= 1 && count <= SL_LOGITS_ROWS);
+    sl__norm_rows(run, s->normed, s->residual + (size_t)first * hidden,
+                  &run->model[SL_ROLE_FINAL_NORM], count, hidden);
+    const sl__product head = sl__product_of(&run->model[SL_ROLE_HEAD], s->normed,
+                                            session->engine->logits, count);
+    sl__products(run, &head, 1);
+}

@@ -1,0 +1,160 @@
+/* The resident part: every tensor that all tokens need, read once into one block. Matrices stay in
+ * the type they are stored in; vectors become float32, with the "1 +" of zero-centred norms added.
+ */
+#include "engine/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/fail.h"
+#include "base/hash.h"
+#include "base/pages.h"
+
+#define ALIGN 64u
+
+/* Called for every tensor that is loaded: the model's (layer -1), then each layer's. */
+typedef sl_status (*visit_fn)(void *ctx, int64_t layer, const sl__tensor_spec *spec,
+                              const sl__tensor *tensor, sl_error *err);
+
+static sl_status visit_specs(const sl__store *store, const sl__tensor_spec *specs, size_t count,
+                             int64_t layer, visit_fn fn, void *ctx, sl_error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        const sl__tensor *tensor;
+        if (specs[i].klass == SL_CLASS_UNREAD) continue;
+        SL_TRY(sl__model_find(&tensor, store, &specs[i], err));
+        SL_TRY(fn(ctx, layer, &specs[i], tensor, err));
+    }
+    return SL_OK;
+}
+
+static sl_status visit_all(const sl__store *store, const sl__family *family,
+                           const sl__model_desc *desc, visit_fn fn, void *ctx, sl_error *err)
+{
+    sl__tensor_spec specs[SL_SPECS_MAX];
+    size_t count = family->model_tensors(desc, specs);
+    SL_TRY(visit_specs(store, specs, count, -1, fn, ctx, err));
+    for (uint32_t i = 0; i < desc->layer_count; i++) {
+        count = family->layer_tensors(desc, i, specs);
+        SL_TRY(visit_specs(store, specs, count, i, fn, ctx, err));
+    }
+    return SL_OK;
+}
+
+/* Bytes of a tensor in memory, rounded so that the next one is aligned. */
+static uint64_t memory_bytes(const sl__tensor_spec *spec, const sl__tensor *tensor)
+{
+    uint64_t bytes = spec->klass == SL_CLASS_VECTOR ? (uint64_t)spec->cols * sizeof(float)
+                                                    : tensor->extent.bytes;
+    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static bool is_embedding(int64_t layer, const sl__tensor_spec *spec)
+{
+    return layer < 0 && spec->role == SL_ROLE_EMBED;
+}
+
+struct sizes {
+    uint64_t all, embedding;
+};
+
+static sl_status add_size(void *ctx, int64_t layer, const sl__tensor_spec *spec,
+                          const sl__tensor *tensor, sl_error *err)
+{
+    struct sizes *sizes = ctx;
+    uint64_t bytes = memory_bytes(spec, tensor);
+    if (is_embedding(layer, spec)) sizes->embedding = bytes;
+    if (sl__add_u64(&sizes->all, sizes->all, bytes)) return SL_OK;
+    return SL_FAIL(err, SL_EFORMAT, "tensor %s: the sizes of the tensors overflow", tensor->name);
+}
+
+sl_status sl__resident_bytes(const sl__store *store, const sl__family *family,
+                             const sl__model_desc *desc, uint64_t *bytes, uint64_t *embedding,
+                             sl_error *err)
+{
+    struct sizes sizes = {0, 0};
+    SL_TRY(visit_all(store, family, desc, add_size, &sizes, err));
+    *bytes = sizes.all;
+    *embedding = sizes.embedding;
+    return SL_OK;
+}
+
+struct loader {
+    sl_engine *engine;
+    sl_verify_rule verify;
+    size_t used;
+};
+
+/* A few numbers of any weight type → float32. The staging memory is freed again. */
+static sl_status load_vector(const struct loader *l, const sl__tensor_spec *spec,
+                             const sl__tensor *tensor, float *out, sl_error *err)
+{
+    void *raw = malloc(tensor->extent.bytes ? (size_t)tensor->extent.bytes : 1);
+    if (!raw) return SL_FAIL_NOMEM(err, tensor->name);
+    sl_status status = sl__store_read_tensor(l->engine->store, tensor, raw, err);
+    if (status == SL_OK) {
+        l->engine->run.kern.dequant_row(tensor->dtype, raw, out, spec->cols);
+        for (uint32_t i = 0; i < spec->cols; i++)
+            out[i] += spec->add;
+    }
+    free(raw);
+    return status;
+}
+
+/* An embedding that stays on the disk is still compared with its checksum, once, in pieces. */
+static sl_status check_embedding(const struct loader *l, const sl__tensor *tensor, sl_error *err)
+{
+    if (l->verify == SL_VERIFY_NONE || !tensor->has_checksum) return SL_OK;
+    const sl_engine *e = l->engine;
+    return sl__store_check_tensor(e->store, tensor, e->logits,
+                                  (size_t)SL_LOGITS_ROWS * e->desc.vocab * sizeof(float), err);
+}
+
+static sl_status load_tensor(void *ctx, int64_t layer, const sl__tensor_spec *spec,
+                             const sl__tensor *tensor, sl_error *err)
+{
+    struct loader *l = ctx;
+    sl_engine *e = l->engine;
+    sl__weight *weight = layer < 0 ? &e->run.model[spec->role] : &e->run.layers[layer][spec->role];
+    sl__weight w = {.dtype = tensor->dtype, .rows = spec->rows, .cols = spec->cols};
+    uint64_t row_bytes;
+    if (!sl__dtype_row_bytes(tensor->dtype, spec->cols, &row_bytes)) {
+        return SL_FAIL(err, SL_EFORMAT, "tensor %s: its rows are too long", tensor->name);
+    }
+    w.row_bytes = (size_t)row_bytes;
+    if (is_embedding(layer, spec)) {
+        e->embedding = tensor;
+        if (!e->plan.embedding_resident) {
+            *weight = w;
+            return check_embedding(l, tensor, err);
+        }
+    }
+    char *to = e->weights + l->used;
+    l->used += memory_bytes(spec, tensor);
+    assert(l->used <= e->weights_bytes);
+    w.data = to;
+    if (spec->klass == SL_CLASS_VECTOR) {
+        w.dtype = SL_F32;
+        w.row_bytes = spec->cols * sizeof(float);
+        *weight = w;
+        return load_vector(l, spec, tensor, (float *)(void *)to, err);
+    }
+    *weight = w;
+    return sl__store_read_tensor(e->store, tensor, to, err);
+}
+
+sl_status sl__load_weights(sl_engine *engine, sl_verify_rule verify, sl_error *err)
+{
+    engine->weights_bytes = (size_t)engine->plan.resident;
+    engine->weights = sl__pages_alloc(engine->weights_bytes);
+    engine->run.layers = sl__arena_alloc(&engine->arena, engine->desc.layer_count,
+                                         sizeof *engine->run.layers);
+    if (!engine->weights || !engine->run.layers) return SL_FAIL_NOMEM(err, "resident weights");
+    struct loader loader = {.engine = engine, .verify = verify};
+    SL_TRY(visit_all(engine->store, engine->family, &engine->desc, load_tensor, &loader, err));
+    if (engine->desc.tied_embedding) {
+        engine->run.model[SL_ROLE_HEAD] = engine->run.model[SL_ROLE_EMBED];
+    }
+    return SL_OK;
+}

@@ -1,0 +1,450 @@
+/* Packing a model: every tensor that the family knows, re-encoded where that was asked for, a file
+ * at a time, with little memory whatever the model's size.
+ *
+ *     resident   piece by piece (whole rows, about PIECE_BYTES): read, convert, write
+ *     experts    record by record, drafting layers after the others
+ */
+#include "engine/engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/sysmem.h"
+#include "quant/quant.h"
+#include "store/pack.h"
+#include "text/tokenizer.h"
+
+#define PIECE_BYTES ((uint64_t)8 << 20)
+#define PACK_THREADS_MAX 256u
+
+struct packer {
+    sl__store *store;
+    const sl__family *family;
+    sl__model_desc desc;
+    sl__arena arena;
+    sl__kern kern;
+    sl__pool *pool;
+    const sl_pack_options *opt;
+    sl__dtype experts, resident; /* SL_DTYPE_ALL: keep */
+    sl__pack_tensor_plan *tensors;
+    const sl__tensor **sources; /* of tensors[] */
+    size_t tensor_count;
+    sl__pack_layer_plan *layers;
+    size_t layer_count;
+    sl__pack_writer *writer;
+    char *in, *out;          /* buffers of buffer_bytes */
+    uint64_t buffer_bytes;
+    float *rows;             /* [threads][widest] */
+    uint32_t widest;
+    sl_pack_progress progress;
+};
+
+/* ---- converting ------------------------------------------------------------------------------ */
+
+struct conversion {
+    struct packer *p;
+    sl__dtype from, to;
+    uint32_t cols;
+    uint64_t from_bytes, to_bytes; /* a row */
+    const char *in;
+    char *out;
+    uint32_t rows, rows_a_task;
+    sl_error *errors; /* [threads] */
+};
+
+static void convert_task(void *ctx, uint32_t index, uint32_t worker)
+{
+    const struct conversion *c = ctx;
+    float *row = c->p->rows + (size_t)worker * c->p->widest;
+    sl_error *err = &c->errors[worker];
+    uint32_t first = index * c->rows_a_task, end = first + c->rows_a_task;
+    if (end > c->rows) end = c->rows;
+    for (uint32_t r = first; r < end && err->status == SL_OK; r++) {
+        sl_error why = {0};
+        c->p->kern.dequant_row(c->from, c->in + r * c->from_bytes, row, c->cols);
+        sl_status status = sl__quant_row(c->to, row, c->cols, c->out + r * c->to_bytes, &why);
+        if (status != SL_OK) sl__fail(err, status, "row %u: %s", r, why.message);
+    }
+}
+
+/* rows rows of one type into another. what: "tensor NAME" for messages. */
+static sl_status convert(struct packer *p, sl__dtype from, const void *in, sl__dtype to, void *out,
+                         uint32_t rows, uint32_t cols, const char *what, sl_error *err)
+{
+    sl_error errors[PACK_THREADS_MAX];
+    struct conversion c = {.p = p, .from = from, .to = to, .cols = cols, .in = in, .out = out,
+                           .rows = rows, .errors = errors};
+    bool fits = sl__dtype_row_bytes(from, cols, &c.from_bytes) &&
+                sl__dtype_row_bytes(to, cols, &c.to_bytes);
+    assert(fits);
+    (void)fits;
+    if (from == to) {
+        memcpy(out, in, rows * c.to_bytes);
+        return SL_OK;
+    }
+    uint32_t threads = sl__pool_threads(p->pool);
+    memset(errors, 0, threads * sizeof errors[0]);
+    c.rows_a_task = 16384 / cols + 1;
+    sl__pool_run(p->pool, convert_task, &c, (rows + c.rows_a_task - 1) / c.rows_a_task);
+    for (uint32_t i = 0; i < threads; i++) {
+        if (errors[i].status == SL_OK) continue;
+        return SL_FAIL(err, errors[i].status, "%s: %s: %s", sl__store_path(p->store), what,
+                       errors[i].message);
+    }
+    return SL_OK;
+}
+
+static sl_status report(struct packer *p, const char *what, uint64_t bytes, sl_error *err)
+{
+    p->progress.what = what;
+    p->progress.done_bytes += bytes;
+    if (!p->opt->progress) return SL_OK;
+    if (p->opt->progress(p->opt->progress_ctx, &p->progress) == SL_OK) return SL_OK;
+    return SL_FAIL(err, SL_ECANCELLED, "packing was stopped");
+}
+
+/* ---- resident part --------------------------------------------------------------------------- */
+
+/* Rows and columns of a tensor of the plan: the last dimension, and all before it. */
+static void matrix_of(const sl__pack_tensor_plan *t, uint64_t *rows, uint32_t *cols)
+{
+    *rows = 1;
+    *cols = t->dims ? (uint32_t)t->shape[t->dims - 1] : 1;
+    for (uint32_t i = 0; i + 1 < t->dims; i++)
+        *rows *= t->shape[i];
+}
+
+static sl_status pack_tensor(struct packer *p, size_t index, sl_error *err)
+{
+    const sl__pack_tensor_plan *t = &p->tensors[index];
+    const sl__tensor *source = p->sources[index];
+    const char *path = sl__store_file_path(p->store, source->extent.file);
+    int fd = sl__store_fd(p->store, source->extent.file);
+    char what[200];
+    uint64_t rows, from_bytes, to_bytes;
+    uint32_t cols;
+    snprintf(what, sizeof what, "tensor %s", t->name);
+    matrix_of(t, &rows, &cols);
+    if (!sl__dtype_row_bytes(source->dtype, cols, &from_bytes) ||
+        !sl__dtype_row_bytes(t->dtype, cols, &to_bytes)) {
+        return SL_FAIL(err, SL_EFORMAT, "%s: %s: its rows are too long", path, what);
+    }
+    SL_TRY(sl__store_check_tensor(p->store, source, p->in, (size_t)p->buffer_bytes, err));
+    uint64_t wider = from_bytes > to_bytes ? from_bytes : to_bytes;
+    uint64_t piece = p->buffer_bytes / wider;
+    for (uint64_t done = 0; done < rows;) {
+        uint64_t n = rows - done < piece ? rows - done : piece;
+        SL_TRY(sl__file_pread_all(fd, path, p->in, n * from_bytes,
+                                  source->extent.offset + done * from_bytes, err));
+        SL_TRY(convert(p, source->dtype, p->in, t->dtype, p->out, (uint32_t)n, cols, what, err));
+        SL_TRY(sl__pack_writer_tensor(p->writer, index, p->out, n * to_bytes, err));
+        SL_TRY(report(p, "resident part", n * to_bytes, err));
+        done += n;
+    }
+    return SL_OK;
+}
+
+static uint64_t tensor_bytes(const sl__pack_tensor_plan *t)
+{
+    uint64_t rows, row_bytes = 0;
+    uint32_t cols;
+    matrix_of(t, &rows, &cols);
+    return sl__dtype_row_bytes(t->dtype, cols, &row_bytes) ? rows * row_bytes : 0;
+}
+
+static sl_status pack_resident(struct packer *p, sl_error *err)
+{
+    if (sl__pack_writer_has_resident(p->writer)) {
+        uint64_t bytes = 0;
+        for (size_t i = 0; i < p->tensor_count; i++)
+            bytes += tensor_bytes(&p->tensors[i]);
+        return report(p, "resident part", bytes, err);
+    }
+    SL_TRY(sl__pack_writer_resident_begin(p->writer, err));
+    for (size_t i = 0; i < p->tensor_count; i++)
+        SL_TRY(pack_tensor(p, i, err));
+    return sl__pack_writer_resident_end(p->writer, err);
+}
+
+/* ---- experts --------------------------------------------------------------------------------- */
+
+static sl_status read_record(struct packer *p, uint32_t layer, uint32_t expert, sl_error *err)
+{
+    sl__extent extents[SL_EXPERT_EXTENTS_MAX];
+    uint32_t count = sl__store_expert_extents(p->store, layer, expert, extents);
+    for (uint32_t i = 0; i < count; i++) {
+        SL_TRY(sl__file_pread_all(sl__store_fd(p->store, extents[i].file),
+                                  sl__store_file_path(p->store, extents[i].file),
+                                  p->in + extents[i].dst, extents[i].bytes, extents[i].offset,
+                                  err));
+    }
+    return sl__store_verify_record(p->store, layer, expert, p->in, SL_VERIFY_ALL, err);
+}
+
+static sl_status pack_expert(struct packer *p, uint32_t layer, uint32_t expert, sl_error *err)
+{
+    static const char *const names[SL_PART_COUNT] = {"gate", "up", "down"};
+    const sl__expert_layout *from = sl__store_expert_layout(p->store, layer);
+    const sl__expert_layout *to = sl__pack_writer_layout(p->writer, layer);
+    char what[64];
+    SL_TRY(read_record(p, layer, expert, err));
+    memset(p->out, 0, (size_t)to->record_bytes);
+    for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
+        const sl__matrix_layout *a = &from->part[part], *b = &to->part[part];
+        snprintf(what, sizeof what, "layer %u expert %u %s", layer, expert, names[part]);
+        SL_TRY(convert(p, a->dtype, p->in + a->offset, b->dtype, p->out + b->offset, a->rows,
+                       a->cols, what, err));
+    }
+    return sl__pack_writer_record(p->writer, layer, expert, p->out, err);
+}
+
+static sl_status pack_layer(struct packer *p, uint32_t layer, sl_error *err)
+{
+    const sl__expert_layout *layout = sl__pack_writer_layout(p->writer, layer);
+    char what[32];
+    snprintf(what, sizeof what, "layer %u", layer);
+    if (sl__pack_writer_has_layer(p->writer, layer)) {
+        return report(p, what, layout->record_bytes * layout->expert_count, err);
+    }
+    SL_TRY(sl__pack_writer_layer_begin(p->writer, layer, err));
+    for (uint32_t e = 0; e < layout->expert_count; e++) {
+        SL_TRY(pack_expert(p, layer, e, err));
+        SL_TRY(report(p, what, layout->record_bytes, err));
+    }
+    return sl__pack_writer_layer_end(p->writer, layer, err);
+}
+
+/* ---- small files ----------------------------------------------------------------------------- */
+
+static sl_status pack_tokenizer(struct packer *p, sl_error *err)
+{
+    char path[SL_PATH_MAX];
+    sl_tokenizer *tok;
+    void *data;
+    size_t size;
+    if (!sl__store_tokenizer_path(p->store, path, sizeof path)) return SL_OK;
+    SL_TRY(sl_tokenizer_open(&tok, path, err));
+    sl_status status = sl__tokenizer_compile(tok, &data, &size, err);
+    sl_tokenizer_close(tok);
+    if (status != SL_OK) return status;
+    status = sl__pack_writer_file(p->writer, "tokenizer.bin", data, size, err);
+    free(data);
+    return status;
+}
+
+static sl_status copy_file(struct packer *p, const char *name, sl_error *err)
+{
+    char path[SL_PATH_MAX], *data;
+    size_t size;
+    SL_TRY(sl__path_join(path, sizeof path, sl__store_folder(p->store), name, err));
+    if (!sl__file_exists(path)) return SL_OK;
+    SL_TRY(sl__file_read(path, (uint64_t)16 << 20, &data, &size, err));
+    sl_status status = sl__pack_writer_file(p->writer, name, data, size, err);
+    free(data);
+    return status;
+}
+
+/* ---- planning -------------------------------------------------------------------------------- */
+
+static sl_status parse_type(const char *name, const char *fallback, const char *option,
+                            sl__dtype *out, sl_error *err)
+{
+    const char *text = name ? name : fallback;
+    if (strcmp(text, "keep") == 0) {
+        *out = SL_DTYPE_ALL;
+        return SL_OK;
+    }
+    if (sl__dtype_parse(text, out) && *out < SL_DTYPE_COUNT) return SL_OK;
+    return SL_FAIL(err, SL_EINVAL, "%s: %s is not one of keep, f32, f16, bf16, q8, q4, q3, q2",
+                   option, text);
+}
+
+static sl__dtype encode_as(sl__dtype wanted, sl__dtype source)
+{
+    return wanted == SL_DTYPE_ALL ? source : wanted;
+}
+
+static sl_status plan_tensors(struct packer *p, const sl__tensor_spec *specs, size_t count,
+                              sl_error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        const sl__tensor *source;
+        SL_TRY(sl__model_find(&source, p->store, &specs[i], err));
+        sl__pack_tensor_plan *t = &p->tensors[p->tensor_count];
+        p->sources[p->tensor_count++] = source;
+        bool encode = specs[i].klass == SL_CLASS_MATRIX ||
+                      (specs[i].klass == SL_CLASS_UNREAD && specs[i].rows > 1);
+        t->name = source->name;
+        t->dtype = encode ? encode_as(p->resident, source->dtype) : source->dtype;
+        t->dims = source->dims;
+        memcpy(t->shape, source->shape, sizeof t->shape);
+        if (specs[i].cols > p->widest) p->widest = specs[i].cols;
+    }
+    return SL_OK;
+}
+
+static sl_status plan_layer(struct packer *p, uint32_t layer, sl_error *err)
+{
+    SL_TRY(sl__model_bind_experts(p->store, p->family, &p->desc, layer, err));
+    const sl__expert_layout *layout = sl__store_expert_layout(p->store, layer);
+    sl__pack_layer_plan *plan = &p->layers[p->layer_count++];
+    plan->layer = layer;
+    plan->expert_count = layout->expert_count;
+    for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
+        plan->dtype[part] = encode_as(p->experts, layout->part[part].dtype);
+        plan->rows[part] = layout->part[part].rows;
+        plan->cols[part] = layout->part[part].cols;
+        if (plan->cols[part] > p->widest) p->widest = plan->cols[part];
+    }
+    return SL_OK;
+}
+
+static sl_status plan_all(struct packer *p, sl_error *err)
+{
+    sl__tensor_spec specs[SL_SPECS_MAX];
+    uint32_t all = p->desc.layer_count + p->desc.mtp_layer_count;
+    size_t most = (size_t)(all + 1) * SL_SPECS_MAX;
+    p->tensors = SL_ARENA_NEW(&p->arena, sl__pack_tensor_plan, most);
+    p->sources = SL_ARENA_NEW(&p->arena, const sl__tensor *, most);
+    p->layers = SL_ARENA_NEW(&p->arena, sl__pack_layer_plan, all);
+    if (!p->tensors || !p->sources || !p->layers) return SL_FAIL_NOMEM(err, "pack plan");
+    SL_TRY(plan_tensors(p, specs, p->family->model_tensors(&p->desc, specs), err));
+    for (uint32_t i = 0; i < all; i++) {
+        SL_TRY(plan_tensors(p, specs, p->family->layer_tensors(&p->desc, i, specs), err));
+        SL_TRY(plan_layer(p, i, err));
+    }
+    return SL_OK;
+}
+
+/* What a resume must find unchanged: the source's files and headers, and the options. */
+static sl_status fingerprint(const struct packer *p, char out[SL_HASH_TEXT], sl_error *err)
+{
+    uint64_t hash = 0;
+    for (uint32_t i = 0; i < sl__store_file_count(p->store); i++) {
+        struct stat st;
+        const char *path = sl__store_file_path(p->store, i);
+        if (stat(path, &st) != 0) return SL_FAIL(err, SL_EIO, "%s: cannot be read", path);
+        const uint64_t facts[] = {hash, (uint64_t)st.st_size, (uint64_t)st.st_mtime};
+        hash = sl__hash64(facts, sizeof facts);
+    }
+    for (size_t i = 0; i < p->tensor_count; i++) {
+        const sl__extent *e = &p->sources[i]->extent;
+        const uint64_t facts[] = {hash, sl__hash64(p->tensors[i].name, strlen(p->tensors[i].name)),
+                                  (uint64_t)p->tensors[i].dtype, e->file, e->offset, e->bytes};
+        hash = sl__hash64(facts, sizeof facts);
+    }
+    const uint64_t facts[] = {hash, (uint64_t)p->experts, (uint64_t)p->resident, SL_PACK_VERSION};
+    sl__hash_format(sl__hash64(facts, sizeof facts), out);
+    return SL_OK;
+}
+
+static const char *base_name(const char *path, char *out, size_t size)
+{
+    snprintf(out, size, "%s", path);
+    for (size_t n = strlen(out); n > 1 && out[n - 1] == '/'; n--)
+        out[n - 1] = '\0';
+    const char *slash = strrchr(out, '/');
+    return slash && slash[1] ? slash + 1 : out;
+}
+
+static sl_status open_writer(struct packer *p, const char *src, const char *dst, sl_error *err)
+{
+    char print[SL_HASH_TEXT], name[SL_PATH_MAX];
+    SL_TRY(fingerprint(p, print, err));
+    json_t *provenance = json_pack("{s:s, s:s, s:s}", "tool_version", sl_version(), "experts",
+                                   p->opt->experts ? p->opt->experts : "q4", "resident",
+                                   p->opt->resident ? p->opt->resident : "q8");
+    if (!provenance) return SL_FAIL_NOMEM(err, "provenance");
+    const char *generation_path;
+    const sl__pack_plan plan = {
+        .config = sl__store_config(p->store)->root,
+        .generation = sl__store_generation_config(p->store, &generation_path),
+        .source = base_name(src, name, sizeof name),
+        .fingerprint = print,
+        .provenance = provenance,
+        .tensors = p->tensors,
+        .tensor_count = p->tensor_count,
+        .layers = p->layers,
+        .layer_count = p->layer_count,
+    };
+    p->progress.total_bytes = sl__pack_plan_bytes(&plan);
+    sl_status status = sl__pack_writer_open(&p->writer, dst, &plan, err);
+    json_decref(provenance);
+    return status;
+}
+
+/* Buffers hold a piece of rows, or a record. */
+static sl_status take_buffers(struct packer *p, sl_error *err)
+{
+    p->buffer_bytes = PIECE_BYTES;
+    uint64_t widest_row = (uint64_t)p->widest * sizeof(double);
+    if (widest_row > p->buffer_bytes) p->buffer_bytes = widest_row;
+    for (size_t i = 0; i < p->layer_count; i++) {
+        uint32_t layer = p->layers[i].layer;
+        uint64_t in = sl__store_expert_layout(p->store, layer)->record_bytes;
+        uint64_t out = sl__pack_writer_layout(p->writer, layer)->record_bytes;
+        if (in > p->buffer_bytes) p->buffer_bytes = in;
+        if (out > p->buffer_bytes) p->buffer_bytes = out;
+    }
+    uint32_t threads = p->opt->threads ? p->opt->threads : sl__cpu_count();
+    if (threads > PACK_THREADS_MAX) threads = PACK_THREADS_MAX;
+    p->in = sl__arena_alloc(&p->arena, (size_t)p->buffer_bytes, 1);
+    p->out = sl__arena_alloc(&p->arena, (size_t)p->buffer_bytes, 1);
+    p->rows = sl__arena_alloc(&p->arena, (size_t)threads * p->widest, sizeof *p->rows);
+    if (!p->in || !p->out || !p->rows) return SL_FAIL_NOMEM(err, "pack buffers");
+    return sl__pool_create(&p->pool, threads, err);
+}
+
+/* Reads a finished pack back: every tensor and record against its checksum. */
+static sl_status verify_pack(struct packer *p, const char *dst, sl_error *err)
+{
+    sl__store_close(p->store);
+    p->store = NULL;
+    SL_TRY(sl__store_open(&p->store, dst, err));
+    for (size_t i = 0; i < sl__store_tensor_count(p->store); i++) {
+        SL_TRY(sl__store_check_tensor(p->store, sl__store_tensor_at(p->store, i), p->in,
+                                      (size_t)p->buffer_bytes, err));
+    }
+    for (size_t i = 0; i < p->layer_count; i++) {
+        for (uint32_t e = 0; e < p->layers[i].expert_count; e++)
+            SL_TRY(read_record(p, p->layers[i].layer, e, err));
+    }
+    return SL_OK;
+}
+
+static sl_status pack(struct packer *p, const char *src, const char *dst, sl_error *err)
+{
+    SL_TRY(parse_type(p->opt->experts, "q4", "experts", &p->experts, err));
+    SL_TRY(parse_type(p->opt->resident, "q8", "resident", &p->resident, err));
+    SL_TRY(sl__store_open(&p->store, src, err));
+    SL_TRY(sl__model_describe(&p->desc, &p->family, p->store, &p->arena, err));
+    SL_TRY(plan_all(p, err));
+    SL_TRY(open_writer(p, src, dst, err));
+    SL_TRY(take_buffers(p, err));
+    SL_TRY(pack_resident(p, err));
+    for (size_t i = 0; i < p->layer_count; i++)
+        SL_TRY(pack_layer(p, p->layers[i].layer, err));
+    SL_TRY(pack_tokenizer(p, err));
+    SL_TRY(copy_file(p, "chat_template.jinja", err));
+    SL_TRY(sl__pack_writer_commit(p->writer, err));
+    return p->opt->verify ? verify_pack(p, dst, err) : SL_OK;
+}
+
+sl_status sl_pack(const char *src, const char *dst, const sl_pack_options *opt, sl_error *err)
+{
+    const sl_pack_options defaults = {0};
+    struct packer p = {.opt = opt ? opt : &defaults};
+    sl__arena_init(&p.arena, 0);
+    sl__kern_init(&p.kern, NULL);
+    sl_status status = pack(&p, src, dst, err);
+    sl__pack_writer_close(p.writer);
+    sl__pool_destroy(p.pool);
+    sl__store_close(p.store);
+    sl__arena_free(&p.arena);
+    return status;
+}

@@ -1,0 +1,211 @@
+/* The memory plan: one budget for the whole process, split before anything large is taken.
+ *
+ *     budget = process so far | resident weights | session state | scratch | io | expert cache
+ *
+ * What is left for the cache is what the rest does not need. Where that is too little the plan
+ * first takes smaller chunks, then leaves the embedding on the disk (a token needs one row of it),
+ * then, where no context was asked for, takes a shorter one. No choice made here can be seen in a
+ * result: chunks are multiples of SL_DELTA_CHUNK.
+ */
+#include "engine/engine.h"
+
+#include <stdio.h>
+
+#include "base/checked.h"
+#include "base/fail.h"
+#include "base/sysmem.h"
+
+#define CONTEXT_DEFAULT 4096u
+#define CONTEXT_LEAST 256u
+#define CHUNK_DEFAULT 512u
+#define CHUNK_MAX 65536u
+#define IO_THREADS_DEFAULT 8u
+#define MISC_BYTES ((uint64_t)256 << 10) /* descriptions, stacks' first pages, and the like */
+#define STACK_TOUCHED_BYTES ((uint64_t)48 << 10) /* of a compute thread */
+
+uint64_t sl__state_bytes(const sl__model_desc *desc, uint32_t context_tokens)
+{
+    uint64_t floats = 0;
+    for (uint32_t i = 0; i < desc->layer_count; i++) {
+        const sl__layer_desc *l = &desc->layers[i];
+        if (l->mixer == SL_MIXER_ATTENTION) {
+            floats += (uint64_t)context_tokens * l->attention.kv_heads * l->attention.head_dim * 2;
+        } else {
+            floats += (uint64_t)sl__delta_value_width(&l->delta) * l->delta.key_dim;
+            floats += (uint64_t)sl__delta_conv_width(&l->delta) * (l->delta.conv_width - 1);
+        }
+        floats += 3 * SL_ARENA_ALIGN / sizeof(float); /* rounding */
+    }
+    return floats * sizeof(float) + desc->layer_count * sizeof(sl__layer_state);
+}
+
+static uint64_t scratch_bytes(const sl__model_desc *desc, const sl__plan *plan, uint32_t chunk)
+{
+    sl__scratch unused;
+    uint64_t bytes = sl__scratch_layout(&unused, desc, chunk, plan->context_tokens, plan->threads,
+                                        NULL);
+    bytes += (uint64_t)SL_LOGITS_ROWS * desc->vocab * sizeof(float);
+    return bytes + sl__embedding_row_bytes(desc);
+}
+
+static uint64_t io_bytes(const sl_engine_options *opt)
+{
+    const sl__io_options io = {.threads = opt->io_threads};
+    return sl__io_footprint(&io);
+}
+
+struct needs {
+    uint64_t weights, embedding; /* weights include the embedding */
+    uint64_t cache_minimum, cache_maximum;
+};
+
+static sl_status gather_needs(struct needs *needs, const sl__plan_input *in, sl_error *err)
+{
+    SL_TRY(sl__resident_bytes(in->store, in->family, in->desc, &needs->weights, &needs->embedding,
+                              err));
+    needs->cache_minimum = sl__cache_minimum(in->store, in->desc->layer_count);
+    needs->cache_maximum = sl__cache_maximum(in->store, in->desc->layer_count);
+    return SL_OK;
+}
+
+static sl_status resolve(sl__plan *plan, const sl__plan_input *in, const sl_engine_options *opt,
+                         sl_error *err)
+{
+    uint32_t most = in->desc->max_context;
+    if (opt->context_tokens > most) {
+        return SL_FAIL(err, SL_EINVAL, "%s: a context of %u tokens is beyond the model's %u",
+                       in->path, opt->context_tokens, most);
+    }
+    if (opt->chunk_tokens > CHUNK_MAX) {
+        return SL_FAIL(err, SL_EINVAL, "%s: chunks of %u tokens are more than %u", in->path,
+                       opt->chunk_tokens, CHUNK_MAX);
+    }
+    plan->threads = opt->threads ? opt->threads : sl__cpu_count();
+    plan->context_tokens = opt->context_tokens    ? opt->context_tokens
+                           : opt->expected_tokens ? opt->expected_tokens
+                                                  : CONTEXT_DEFAULT;
+    if (plan->context_tokens > most) plan->context_tokens = most;
+    plan->process = in->process_bytes + MISC_BYTES + plan->threads * STACK_TOUCHED_BYTES;
+    plan->io = io_bytes(opt);
+    plan->state = sl__state_bytes(in->desc, plan->context_tokens);
+    plan->budget = opt->memory_bytes;
+    if (plan->budget == 0) {
+        uint64_t margin = in->free_bytes / 16;
+        plan->budget = in->process_bytes + in->free_bytes - margin;
+    }
+    return SL_OK;
+}
+
+/* The largest chunk worth having in a context: a multiple of SL_DELTA_CHUNK, or as asked. */
+static uint32_t largest_chunk(const sl__plan *plan, const sl_engine_options *opt)
+{
+    if (opt->chunk_tokens) return opt->chunk_tokens;
+    uint32_t chunk = CHUNK_DEFAULT;
+    while (chunk > SL_DELTA_CHUNK && chunk / 2 >= plan->context_tokens)
+        chunk /= 2;
+    return chunk;
+}
+
+static uint64_t used(const sl__plan *plan)
+{
+    return plan->process + plan->resident + plan->state + plan->scratch + plan->io;
+}
+
+/* Whether the plan leaves the cache `least` bytes. */
+static bool leaves(const sl__plan *plan, uint64_t least)
+{
+    uint64_t need;
+    return sl__add_u64(&need, used(plan), least) && need <= plan->budget;
+}
+
+/* A cache that holds half of what one token touches is worth more than larger chunks. */
+static uint64_t comfortable_cache(const sl__plan_input *in, const struct needs *needs)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < in->desc->layer_count; i++) {
+        bytes += sl__store_expert_layout(in->store, i)->record_bytes *
+                 in->desc->layers[i].moe.top_k / 2;
+    }
+    return bytes > needs->cache_minimum ? bytes : needs->cache_minimum;
+}
+
+/* Smaller chunks until the cache has `target` bytes; false where the smallest leave less. */
+static bool choose_chunk(sl__plan *plan, const sl__plan_input *in, const sl_engine_options *opt,
+                         uint64_t target)
+{
+    plan->chunk_tokens = largest_chunk(plan, opt);
+    for (;;) {
+        plan->scratch = scratch_bytes(in->desc, plan, plan->chunk_tokens);
+        if (leaves(plan, target)) return true;
+        if (opt->chunk_tokens || plan->chunk_tokens <= SL_DELTA_CHUNK) return false;
+        plan->chunk_tokens /= 2;
+    }
+}
+
+static void choose(sl__plan *plan, const sl__plan_input *in, const sl_engine_options *opt,
+                   const struct needs *needs)
+{
+    uint64_t target = opt->cache_bytes ? opt->cache_bytes : comfortable_cache(in, needs);
+    plan->embedding_resident = true;
+    plan->resident = needs->weights;
+    if (choose_chunk(plan, in, opt, target)) return;
+    /* A tied head is the embedding, and is needed whole. */
+    if (!in->desc->tied_embedding) {
+        plan->embedding_resident = false;
+        plan->resident = needs->weights - needs->embedding;
+        if (leaves(plan, target)) return;
+    }
+    uint64_t least = opt->cache_bytes ? opt->cache_bytes : needs->cache_minimum;
+    bool may_shorten = !opt->context_tokens && !opt->expected_tokens;
+    while (may_shorten && plan->context_tokens / 2 >= CONTEXT_LEAST && !leaves(plan, least)) {
+        plan->context_tokens /= 2;
+        plan->state = sl__state_bytes(in->desc, plan->context_tokens);
+        choose_chunk(plan, in, opt, target);
+    }
+}
+
+static sl_status too_small(const sl__plan *plan, const sl__plan_input *in, uint64_t cache,
+                           sl_error *err)
+{
+    const double mib = 1048576.0;
+    return SL_FAIL(err, SL_EBUDGET,
+                   "%s: %.1f MiB of memory are too few: %.1f MiB are needed (process %.1f, "
+                   "resident weights %.1f, session %.1f, scratch %.1f, reads %.1f, experts %.1f); "
+                   "a shorter context, a pack with fewer resident bits or more memory would do",
+                   in->path, (double)plan->budget / mib, (double)(used(plan) + cache) / mib,
+                   (double)plan->process / mib, (double)plan->resident / mib,
+                   (double)plan->state / mib, (double)plan->scratch / mib, (double)plan->io / mib,
+                   (double)cache / mib);
+}
+
+sl_status sl__plan_make(sl__plan *plan, const sl__plan_input *in, const sl_engine_options *opt,
+                        sl_error *err)
+{
+    struct needs needs;
+    *plan = (sl__plan){0};
+    SL_TRY(gather_needs(&needs, in, err));
+    SL_TRY(resolve(plan, in, opt, err));
+    choose(plan, in, opt, &needs);
+    uint64_t least = opt->cache_bytes ? opt->cache_bytes : needs.cache_minimum;
+    if (least < needs.cache_minimum) {
+        return SL_FAIL(err, SL_EBUDGET, "%s: an expert cache of %llu bytes is too small: %llu are "
+                       "needed", in->path, (unsigned long long)least,
+                       (unsigned long long)needs.cache_minimum);
+    }
+    if (!leaves(plan, least)) return too_small(plan, in, least, err);
+    plan->cache = opt->cache_bytes ? opt->cache_bytes : plan->budget - used(plan);
+    if (plan->cache > needs.cache_maximum) plan->cache = needs.cache_maximum;
+    return SL_OK;
+}
+
+uint64_t sl__plan_minimum(const sl__plan_input *in, const sl_engine_options *opt)
+{
+    struct needs needs;
+    sl__plan plan = {0};
+    if (gather_needs(&needs, in, NULL) != SL_OK || resolve(&plan, in, opt, NULL) != SL_OK) {
+        return UINT64_MAX;
+    }
+    plan.budget = 0;
+    choose(&plan, in, opt, &needs);
+    return used(&plan) + (opt->cache_bytes ? opt->cache_bytes : needs.cache_minimum);
+}

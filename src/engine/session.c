@@ -1,0 +1,154 @@
+/* A session: the state of one sequence, and running tokens through it. */
+#include "engine/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fail.h"
+#include "base/pages.h"
+
+/* Lays the state of every layer into one block. */
+static void lay_state(sl_session *session)
+{
+    const sl__model_desc *desc = &session->engine->desc;
+    size_t used = 0;
+    session->layers = (sl__layer_state *)(void *)session->memory;
+    used += desc->layer_count * sizeof *session->layers;
+    used = (used + SL_ARENA_ALIGN - 1) / SL_ARENA_ALIGN * SL_ARENA_ALIGN;
+    for (uint32_t i = 0; i < desc->layer_count; i++) {
+        const sl__layer_desc *l = &desc->layers[i];
+        sl__layer_state *state = &session->layers[i];
+        float *at = (float *)(void *)(session->memory + used);
+        size_t floats;
+        if (l->mixer == SL_MIXER_ATTENTION) {
+            size_t cache = (size_t)session->engine->plan.context_tokens * l->attention.kv_heads *
+                           l->attention.head_dim;
+            state->k = at;
+            state->v = at + cache;
+            floats = 2 * cache;
+        } else {
+            size_t memory = (size_t)sl__delta_value_width(&l->delta) * l->delta.key_dim;
+            state->delta = at;
+            state->conv = at + memory;
+            floats = memory + (size_t)sl__delta_conv_width(&l->delta) * (l->delta.conv_width - 1);
+        }
+        used += (floats * sizeof(float) + SL_ARENA_ALIGN - 1) / SL_ARENA_ALIGN * SL_ARENA_ALIGN;
+        assert(used <= session->memory_bytes);
+    }
+}
+
+sl_status sl_session_create(sl_session **out, sl_engine *engine, sl_error *err)
+{
+    sl_session *session = calloc(1, sizeof *session);
+    if (!session) return SL_FAIL_NOMEM(err, "session");
+    session->engine = engine;
+    session->memory_bytes = (size_t)engine->plan.state;
+    session->memory = sl__pages_alloc(session->memory_bytes);
+    if (!session->memory) {
+        free(session);
+        return SL_FAIL_NOMEM(err, "session state");
+    }
+    lay_state(session);
+    *out = session;
+    return SL_OK;
+}
+
+void sl_session_destroy(sl_session *session)
+{
+    if (!session) return;
+    sl__pages_free(session->memory, session->memory_bytes);
+    free(session);
+}
+
+void sl_session_reset(sl_session *session)
+{
+    const sl__model_desc *desc = &session->engine->desc;
+    for (uint32_t i = 0; i < desc->layer_count; i++) {
+        const sl__layer_desc *l = &desc->layers[i];
+        if (l->mixer != SL_MIXER_DELTA) continue; /* a KV cache is only read below the position */
+        size_t memory = (size_t)sl__delta_value_width(&l->delta) * l->delta.key_dim;
+        size_t conv = (size_t)sl__delta_conv_width(&l->delta) * (l->delta.conv_width - 1);
+        memset(session->layers[i].delta, 0, memory * sizeof(float));
+        memset(session->layers[i].conv, 0, conv * sizeof(float));
+    }
+    session->position = 0;
+    session->failed = false;
+}
+
+sl_engine *sl_session_engine(const sl_session *session) { return session->engine; }
+
+uint32_t sl_session_position(const sl_session *session) { return session->position; }
+
+void sl__session_observe(sl_session *session, sl__observer_fn fn, void *ctx)
+{
+    session->observer = fn;
+    session->observer_ctx = ctx;
+}
+
+static sl_status check_call(const sl_session *session, const int32_t *ids, size_t count,
+                            sl_error *err)
+{
+    const sl_engine *engine = session->engine;
+    if (session->failed) {
+        return SL_FAIL(err, SL_EINVAL, "the session failed before and must be reset");
+    }
+    if (count == 0) return SL_FAIL(err, SL_EINVAL, "no tokens were given");
+    if (count > engine->plan.context_tokens - session->position) {
+        return SL_FAIL(err, SL_EINVAL, "the context of %u tokens is full: %u are in it, %zu more "
+                       "were given", engine->plan.context_tokens, session->position, count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (uint32_t)ids[i] >= engine->desc.vocab) {
+            return SL_FAIL(err, SL_EINVAL, "token %zu: id %d is outside the vocabulary of %u", i,
+                           (int)ids[i], engine->desc.vocab);
+        }
+    }
+    return SL_OK;
+}
+
+/* The logits that the caller wants of one chunk. */
+static sl_status give_logits(sl_session *session, size_t done, uint32_t chunk, size_t count,
+                             float *last, sl_logits_fn fn, void *ctx)
+{
+    sl_engine *engine = session->engine;
+    uint32_t vocab = engine->desc.vocab;
+    bool final = done + chunk == count;
+    for (uint32_t first = 0; fn && first < chunk; first += SL_LOGITS_ROWS) {
+        uint32_t rows = chunk - first < SL_LOGITS_ROWS ? chunk - first : SL_LOGITS_ROWS;
+        sl__head(session, first, rows);
+        sl_status status = fn(ctx, done + first, rows, engine->logits);
+        if (status != SL_OK) return status;
+        if (last && final && first + rows == chunk) {
+            memcpy(last, engine->logits + (size_t)(rows - 1) * vocab, vocab * sizeof *last);
+        }
+    }
+    if (last && final && !fn) {
+        sl__head(session, chunk - 1, 1);
+        memcpy(last, engine->logits, vocab * sizeof *last);
+    }
+    return SL_OK;
+}
+
+sl_status sl_session_eval(sl_session *session, const int32_t *ids, size_t count, float *logits,
+                          sl_logits_fn fn, void *ctx, sl_error *err)
+{
+    SL_TRY(check_call(session, ids, count, err));
+    sl_engine *engine = session->engine;
+    uint64_t begin = sl__now_ns();
+    sl_status status = SL_OK;
+    for (size_t done = 0; done < count && status == SL_OK;) {
+        size_t left = count - done;
+        uint32_t chunk = engine->plan.chunk_tokens;
+        if (left < chunk) chunk = (uint32_t)left;
+        status = sl__forward(session, ids + done, chunk, err);
+        if (status == SL_OK) {
+            status = give_logits(session, done, chunk, count, logits, fn, ctx);
+            if (status != SL_OK) sl__fail(err, status, "stopped by the caller");
+        }
+        done += chunk;
+    }
+    session->failed = status != SL_OK;
+    engine->forward_ns += sl__now_ns() - begin;
+    return status;
+}

@@ -1,0 +1,229 @@
+/* Memory that runs out. Every allocation of opening a model, of a session, of packing and of
+ * compiling a tokenizer is made to fail in turn: each must end in a clear error and leave nothing
+ * behind (the sanitizer build looks for leaks). Then: decoding allocates nothing at all.
+ *
+ * The linker sends the program's own allocations through the functions below (-Wl,--wrap). Those
+ * inside shared libraries are not reached: jansson, for one, loses text when its memory runs out.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "golden.h"
+#include "test_env.h"
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *old, size_t size);
+int __real_posix_memalign(void **out, size_t align, size_t size);
+void *__real_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+int __wrap_posix_memalign(void **out, size_t align, size_t size);
+void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
+
+/* Only the main thread allocates while these count. */
+static long calls, fail_at; /* fail_at 0: never */
+
+static bool fails(void) { return ++calls == fail_at; }
+
+void *__wrap_malloc(size_t size) { return fails() ? NULL : __real_malloc(size); }
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return fails() ? NULL : __real_calloc(count, size);
+}
+void *__wrap_realloc(void *old, size_t size) { return fails() ? NULL : __real_realloc(old, size); }
+int __wrap_posix_memalign(void **out, size_t align, size_t size)
+{
+    return fails() ? 12 : __real_posix_memalign(out, align, size);
+}
+void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset)
+{
+    return fails() ? MAP_FAILED : __real_mmap(at, size, prot, flags, fd, offset);
+}
+
+static char dir[256], pack[300];
+
+/* Runs `body` with the first, second, … allocation failing until it succeeds. */
+static void fail_each(const char *what, sl_status (*body)(sl_error *err))
+{
+    sl_error err = {0};
+    long n = 0, step = test_fast() ? 7 : 1;
+    sl_status status;
+    do {
+        n += step;
+        calls = 0;
+        fail_at = n;
+        sl_error_clear(&err);
+        status = body(&err);
+        bool reached = calls >= n;
+        fail_at = 0;
+        if (status == SL_OK && reached) {
+            /* A library may do without: then the result was right all the same. */
+            continue;
+        }
+        if (status != SL_OK) {
+            assert_true(reached);
+            assert_true(err.message[0] != '\0');
+            if (status != SL_ENOMEM) fail_msg("%s, allocation %ld: %s", what, n, err.message);
+        } else {
+            break;
+        }
+    } while (n < 2000000);
+    printf("%s: %ld allocations failed in turn\n", what, n - 1);
+    assert_true(n > 5);
+}
+
+static sl_status open_model(const char *path, sl_error *err)
+{
+    sl_engine *engine = NULL;
+    sl_session *session = NULL;
+    const sl_engine_options opt = {.context_tokens = 64, .threads = 2, .io_threads = 2};
+    const int32_t ids[] = {5, 6, 7};
+    sl_status status = sl_engine_open(&engine, path, &opt, err);
+    if (status == SL_OK) status = sl_session_create(&session, engine, err);
+    if (status == SL_OK) status = sl_session_eval(session, ids, 3, NULL, NULL, NULL, err);
+    sl_session_destroy(session);
+    sl_engine_close(engine);
+    return status;
+}
+
+static sl_status open_checkpoint(sl_error *err) { return open_model("data/qwen3_5_moe_text", err); }
+static sl_status open_pack(sl_error *err) { return open_model(pack, err); }
+
+static void opening(void **state)
+{
+    (void)state;
+    fail_each("checkpoint", open_checkpoint);
+    fail_each("pack", open_pack);
+}
+
+static sl_status inspect_model(sl_error *err)
+{
+    sl_model_info info;
+    return sl_model_inspect("data/qwen3_5_moe_text", &info, err);
+}
+
+static void inspecting(void **state)
+{
+    (void)state;
+    fail_each("inspect", inspect_model);
+}
+
+static sl_status open_tokenizer(sl_error *err)
+{
+    sl_tokenizer *tok = NULL;
+    sl_detokenizer *detok = NULL;
+    int32_t *ids = NULL;
+    char *text = NULL;
+    size_t count = 0, size;
+    sl_status status = sl_tokenizer_open(&tok, "data/tokenizer/small.json", err);
+    if (status == SL_OK) {
+        status = sl_tokenizer_encode(tok, "a cafe\xcc\x81 <|x|>", 14, true, &ids, &count, err);
+    }
+    if (status == SL_OK) status = sl_tokenizer_decode(tok, ids, count, false, &text, &size, err);
+    if (status == SL_OK) status = sl_detokenizer_create(&detok, tok, false, err);
+    sl_detokenizer_destroy(detok);
+    free(text);
+    free(ids);
+    sl_tokenizer_close(tok);
+    return status;
+}
+
+static void tokenizing(void **state)
+{
+    (void)state;
+    fail_each("tokenizer", open_tokenizer);
+}
+
+static sl_status write_pack(sl_error *err)
+{
+    char out[400];
+    const sl_pack_options opt = {.experts = "q4", .resident = "q8", .threads = 2};
+    snprintf(out, sizeof out, "%s/out", dir);
+    return sl_pack("data/qwen3_5_moe_text", out, &opt, err);
+}
+
+/* Each try takes up what the one before left: resuming is tested along the way. */
+static void packing(void **state)
+{
+    (void)state;
+    fail_each("pack", write_pack);
+    char out[400], left[420];
+    snprintf(out, sizeof out, "%s/out", dir);
+    snprintf(left, sizeof left, "%s.partial", out);
+    assert_int_not_equal(access(left, F_OK), 0);
+    size_t count;
+    uint32_t vocab;
+    int32_t *ids = golden_ids("data/qwen3_5_moe_text/golden.safetensors", "ids", &count);
+    float *a = golden_run_with(out, NULL, ids, count, &vocab);
+    float *b = golden_run_with(pack, NULL, ids, count, NULL);
+    assert_memory_equal(a, b, count * vocab * sizeof(float));
+    free(a);
+    free(b);
+    free(ids);
+}
+
+static void decoding_allocates_nothing(void **state)
+{
+    (void)state;
+    size_t count;
+    sl_error err = {0};
+    int32_t *ids = golden_ids("data/qwen3_5_moe_text/golden.safetensors", "ids", &count);
+    sl_engine *engine = golden_open("data/qwen3_5_moe_text", NULL);
+    sl_session *session = golden_session(engine);
+    sl_sampler_options sampling;
+    sl_sampler_options_default(&sampling);
+    sampling.temperature = 0.8f;
+    sampling.top_k = 20;
+    sampling.top_p = 0.9f;
+    sl_sampler *sampler = NULL;
+    uint32_t vocab = engine->desc.vocab;
+    assert_int_equal(sl_sampler_create(&sampler, vocab, &sampling, &err), SL_OK);
+    float *logits = malloc(vocab * sizeof *logits);
+    assert_non_null(logits);
+    calls = 0;
+    assert_int_equal(sl_session_eval(session, ids, count, logits, NULL, NULL, &err), SL_OK);
+    for (int i = 0; i < 50; i++) {
+        int32_t id;
+        assert_int_equal(sl_sampler_sample(sampler, logits, &id, &err), SL_OK);
+        assert_int_equal(sl_session_eval(session, &id, 1, logits, NULL, NULL, &err), SL_OK);
+    }
+    assert_int_equal(calls, 0);
+    free(logits);
+    free(ids);
+    sl_sampler_destroy(sampler);
+    sl_session_destroy(session);
+    sl_engine_close(engine);
+}
+
+int main(void)
+{
+    const sl_pack_options opt = {.experts = "q4", .resident = "q8"};
+    sl_error err = {0};
+    test_temp_dir(dir, sizeof dir);
+    snprintf(pack, sizeof pack, "%s/model", dir);
+    if (sl_pack("data/qwen3_5_moe_text", pack, &opt, &err) != SL_OK) {
+        fprintf(stderr, "%s\n", err.message);
+        return 1;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(opening),    cmocka_unit_test(inspecting),
+        cmocka_unit_test(tokenizing), cmocka_unit_test(packing),
+        cmocka_unit_test(decoding_allocates_nothing),
+    };
+    int bad = cmocka_run_group_tests(tests, NULL, NULL);
+    test_remove_tree(dir);
+    return bad;
+}

@@ -1,0 +1,144 @@
+/* What packing costs: the NLL of the reference's windows with the demo packed at several widths,
+ * against the bounds of the reference's own table (round to nearest, groups of 64). The packs are
+ * made here from the checkpoint; the pack in the repository is held to the 4-bit bound as well. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "golden.h"
+#include "test_env.h"
+
+static char model[1024];
+static bool have_model;
+
+static double nll_of(const char *path, size_t windows)
+{
+    json_t *root = golden_json("data/demo/golden.json");
+    sl_engine *engine = golden_open(path, NULL);
+    sl_session *session = golden_session(engine);
+    double reference, mean = golden_nll(session, root, windows, NULL, &reference);
+    sl_session_destroy(session);
+    sl_engine_close(engine);
+    json_decref(root);
+    printf("%s: NLL %.4f, bf16 reference %.4f\n", path, mean, reference);
+    return mean;
+}
+
+static void pack_as(char *out, size_t out_size, const char *dir, const char *experts,
+                    const char *resident)
+{
+    sl_error err = {0};
+    const sl_pack_options opt = {.experts = experts, .resident = resident, .verify = true};
+    snprintf(out, out_size, "%s/%s-%s", dir, experts, resident);
+    if (sl_pack(model, out, &opt, &err) != SL_OK) fail_msg("%s", err.message);
+}
+
+static void bits_cost_what_the_table_says(void **state)
+{
+    (void)state;
+    if (!have_model) {
+        skip();
+        return;
+    }
+    static const struct {
+        const char *experts, *resident;
+        double bound;
+    } rows[] = {
+        {"q4", "q8", 3.71}, {"q8", "q8", 3.696}, {"q3", "q8", 3.735}, {"q2", "q8", 3.875},
+    };
+    char dir[256], pack[512];
+    test_temp_dir(dir, sizeof dir);
+    size_t tried = test_fast() ? 0 : sizeof rows / sizeof rows[0];
+    for (size_t i = 0; i < tried; i++) {
+        pack_as(pack, sizeof pack, dir, rows[i].experts, rows[i].resident);
+        assert_true(nll_of(pack, 24) <= rows[i].bound);
+    }
+    test_remove_tree(dir);
+}
+
+/* bf16 keeps what the checkpoint holds: then the pack's logits are the checkpoint's, to the bit. */
+static void keeping_changes_nothing(void **state)
+{
+    (void)state;
+    char dir[256], pack[512];
+    const char *source = "data/qwen3_5_moe_text";
+    sl_error err = {0};
+    size_t count;
+    uint32_t vocab;
+    int32_t *ids = golden_ids("data/qwen3_5_moe_text/golden.safetensors", "ids", &count);
+    float *want = golden_run_with(source, NULL, ids, count, &vocab);
+    test_temp_dir(dir, sizeof dir);
+    static const char *const types[] = {"bf16", "keep", "f32"};
+    for (size_t i = 0; i < 3; i++) {
+        const sl_pack_options opt = {.experts = types[i], .resident = types[i], .verify = true};
+        snprintf(pack, sizeof pack, "%s/%s", dir, types[i]);
+        if (sl_pack(source, pack, &opt, &err) != SL_OK) fail_msg("%s", err.message);
+        float *got = golden_run_with(pack, NULL, ids, count, NULL);
+        assert_memory_equal(got, want, count * vocab * sizeof(float));
+        free(got);
+    }
+    test_remove_tree(dir);
+    free(want);
+    free(ids);
+}
+
+/* A pack of a pack: the same bits give the same bytes, and narrower ones can be made from it. */
+static void a_pack_can_be_packed(void **state)
+{
+    (void)state;
+    char dir[256], first[512], second[512], third[512];
+    sl_error err = {0};
+    size_t count;
+    int32_t *ids = golden_ids("data/qwen3_5_moe_text/golden.safetensors", "ids", &count);
+    test_temp_dir(dir, sizeof dir);
+    snprintf(first, sizeof first, "%s/first", dir);
+    snprintf(second, sizeof second, "%s/second", dir);
+    snprintf(third, sizeof third, "%s/third", dir);
+    sl_pack_options opt = {.experts = "q8", .resident = "q8"};
+    if (sl_pack("data/qwen3_5_moe_text", first, &opt, &err) != SL_OK) fail_msg("%s", err.message);
+    opt = (sl_pack_options){.experts = "keep", .resident = "keep", .threads = 3};
+    if (sl_pack(first, second, &opt, &err) != SL_OK) fail_msg("%s", err.message);
+    opt = (sl_pack_options){.experts = "q2", .resident = "q4"};
+    if (sl_pack(second, third, &opt, &err) != SL_OK) fail_msg("%s", err.message);
+    uint32_t vocab;
+    float *a = golden_run_with(first, NULL, ids, count, &vocab);
+    float *b = golden_run_with(second, NULL, ids, count, NULL);
+    float *c = golden_run_with(third, NULL, ids, count, NULL);
+    assert_memory_equal(a, b, count * vocab * sizeof(float));
+    assert_true(golden_relative(c, a, count * vocab) > 1e-3);
+    free(a);
+    free(b);
+    free(c);
+    free(ids);
+    test_remove_tree(dir);
+}
+
+static void the_pack_in_the_repository(void **state)
+{
+    (void)state;
+    char pack[1024];
+    if (!golden_demo_pack(pack, sizeof pack)) {
+        skip();
+        return;
+    }
+    if (!test_fast()) assert_true(nll_of(pack, 24) <= 3.71);
+}
+
+int main(void)
+{
+    have_model = golden_demo_checkpoint(model, sizeof model);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bits_cost_what_the_table_says),
+        cmocka_unit_test(keeping_changes_nothing),
+        cmocka_unit_test(a_pack_can_be_packed),
+        cmocka_unit_test(the_pack_in_the_repository),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
