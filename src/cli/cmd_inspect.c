@@ -1,0 +1,156 @@
+/* sluice inspect: what a model is, and whether it will run here. */
+#include <inttypes.h>
+#include <jansson.h>
+
+#include "base/fail.h"
+#include "cli/cli.h"
+
+static bool fits(const sl_model_info *info)
+{
+    return info->free_memory_bytes >= info->minimum_memory_bytes;
+}
+
+static void print_architecture(const char *path, const sl_model_info *info)
+{
+    char all[CLI_FIGURE], active[CLI_FIGURE];
+    printf("%s\n", path);
+    cli_row(stdout, "model", "%s, %s", info->family, info->format);
+    cli_row(stdout, "parameters", "%s, %s of them a token", cli_quantity(all, info->parameters),
+            cli_quantity(active, info->active_parameters));
+    cli_row(stdout, "layers", "%" PRIu32 ": %" PRIu32 " linear, %" PRIu32 " full attention%s",
+            info->layers, info->linear_layers, info->full_layers,
+            info->mtp_layers ? "; one more predicts ahead (MTP)" : "");
+    cli_row(stdout, "hidden size", "%" PRIu32, info->hidden_size);
+    cli_row(stdout, "experts", "%" PRIu32 " a layer, %" PRIu32 " a token", info->experts,
+            info->experts_per_token);
+    cli_row(stdout, "expert width", "%" PRIu32 " (shared: %" PRIu32 ")",
+            info->expert_intermediate_size, info->shared_intermediate_size);
+    cli_row(stdout, "vocabulary", "%" PRIu32 " tokens", info->vocab_size);
+    cli_row(stdout, "context", "%" PRIu32 " tokens at most", info->max_context);
+    cli_row(stdout, "tokenizer", "%s; chat template: %s", info->has_tokenizer ? "yes" : "no",
+            info->has_chat_template ? "yes" : "no");
+}
+
+static void print_sizes(const sl_model_info *info)
+{
+    char a[CLI_FIGURE], b[CLI_FIGURE];
+    printf("\nsizes\n");
+    cli_row(stdout, "resident", "%s (%s)", cli_size(a, info->resident_bytes), info->resident_types);
+    cli_row(stdout, "embedding", "%s of that", cli_size(a, info->embedding_bytes));
+    cli_row(stdout, "experts", "%s (%s, %.2f bits a weight)", cli_size(a, info->experts_bytes),
+            info->expert_types, cli_expert_bits(info));
+    if (info->mtp_bytes) cli_row(stdout, "MTP", "%s, not used", cli_size(a, info->mtp_bytes));
+    if (info->ignored_tensors)
+        cli_row(stdout, "ignored", "%s in %" PRIu32 " tensors", cli_size(a, info->ignored_bytes),
+                info->ignored_tensors);
+    cli_row(stdout, "one expert", "%s in %" PRIu32 " read%s", cli_size(a, info->expert_bytes),
+            info->expert_extents, info->expert_extents == 1 ? "" : "s");
+    cli_row(stdout, "a token needs", "%s of experts", cli_size(a, info->bytes_per_token));
+    cli_row(stdout, "a session holds", "%s, and %s a token", cli_size(a, info->state_bytes),
+            cli_size(b, info->kv_bytes_per_token));
+}
+
+static void print_fit(const sl_model_info *info)
+{
+    char a[CLI_FIGURE];
+    printf("\nmemory\n");
+    cli_row(stdout, "smallest budget", "%s (at a context of 4096 tokens)",
+            cli_size(a, info->minimum_memory_bytes));
+    cli_row(stdout, "free here", "%s", cli_size(a, info->free_memory_bytes));
+    if (!fits(info)) {
+        cli_row(stdout, "will it fit", "no: %s more would be needed",
+                cli_size(a, info->minimum_memory_bytes - info->free_memory_bytes));
+        return;
+    }
+    uint64_t left = info->free_memory_bytes - info->minimum_memory_bytes;
+    double share = 100.0;
+    if (left < info->experts_bytes) share = 100.0 * (double)left / (double)info->experts_bytes;
+    cli_row(stdout, "will it fit", "yes: %s beyond that hold %.0f %% of the experts",
+            cli_size(a, left), share);
+}
+
+static sl_status print_json(const sl_model_info *info, sl_error *err)
+{
+    const struct {
+        const char *key;
+        uint64_t value;
+    } numbers[] = {
+        {"layers", info->layers},
+        {"linear_layers", info->linear_layers},
+        {"full_layers", info->full_layers},
+        {"mtp_layers", info->mtp_layers},
+        {"hidden_size", info->hidden_size},
+        {"vocab_size", info->vocab_size},
+        {"max_context", info->max_context},
+        {"experts", info->experts},
+        {"experts_per_token", info->experts_per_token},
+        {"expert_intermediate_size", info->expert_intermediate_size},
+        {"shared_intermediate_size", info->shared_intermediate_size},
+        {"parameters", info->parameters},
+        {"active_parameters", info->active_parameters},
+        {"resident_bytes", info->resident_bytes},
+        {"embedding_bytes", info->embedding_bytes},
+        {"experts_bytes", info->experts_bytes},
+        {"mtp_bytes", info->mtp_bytes},
+        {"ignored_bytes", info->ignored_bytes},
+        {"ignored_tensors", info->ignored_tensors},
+        {"expert_bytes", info->expert_bytes},
+        {"expert_extents", info->expert_extents},
+        {"bytes_per_token", info->bytes_per_token},
+        {"kv_bytes_per_token", info->kv_bytes_per_token},
+        {"state_bytes", info->state_bytes},
+        {"minimum_memory_bytes", info->minimum_memory_bytes},
+        {"free_memory_bytes", info->free_memory_bytes},
+    };
+    /* The path is left out: it need not be UTF-8, and the caller knows it. */
+    json_t *root =
+        json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:b}", "family", info->family, "format",
+                  info->format, "expert_types", info->expert_types, "resident_types",
+                  info->resident_types, "has_tokenizer", (int)info->has_tokenizer,
+                  "has_chat_template", (int)info->has_chat_template, "fits", (int)fits(info));
+    bool ok = root != NULL;
+    for (size_t i = 0; ok && i < sizeof numbers / sizeof numbers[0]; i++)
+        ok = json_object_set_new(root, numbers[i].key,
+                                 json_integer((json_int_t)numbers[i].value)) == 0;
+    ok = ok && json_object_set_new(root, "expert_bits", json_real(cli_expert_bits(info))) == 0;
+    if (ok) {
+        json_dumpf(root, stdout, JSON_INDENT(2));
+        putchar('\n');
+    }
+    json_decref(root);
+    return ok ? SL_OK : SL_FAIL_NOMEM(err, "JSON");
+}
+
+static int run_command(const cli_call *call)
+{
+    const char *model;
+    bool json = false;
+    const cli_option options[] = {
+        {0, "json", NULL, CLI_FLAG, &json, 0, 0, NULL, "every figure, as JSON", NULL},
+    };
+    const cli_group groups[] = {{NULL, options, 1}};
+    int code;
+    if (!cli_parse(call, groups, 1, &model, &code)) return code;
+
+    sl_error err = {0};
+    sl_model_info info;
+    sl_status status = sl_model_inspect(model, &info, &err);
+    if (status == SL_OK && json) {
+        status = print_json(&info, &err);
+    } else if (status == SL_OK) {
+        print_architecture(model, &info);
+        print_sizes(&info);
+        print_fit(&info);
+    }
+    return status == SL_OK ? CLI_OK : cli_fail_error(&err);
+}
+
+const cli_command cli_cmd_inspect = {
+    .name = "inspect",
+    .args = "MODEL [--json]",
+    .summary = "Say what a model is, and whether it will fit here",
+    .details = "Reads the headers alone, no weights.\n",
+    .args_min = 1,
+    .args_max = 1,
+    .run = run_command,
+};

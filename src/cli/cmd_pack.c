@@ -1,0 +1,79 @@
+/* sluice pack: writes a model in the layout that is fastest to read. */
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fail.h"
+#include "cli/cli.h"
+
+typedef struct pack_watch {
+    cli_progress progress;
+    uint64_t total_bytes;
+} pack_watch;
+
+static sl_status on_progress(void *ctx, const sl_pack_progress *at)
+{
+    pack_watch *watch = ctx;
+    watch->total_bytes = at->total_bytes;
+    if (cli_interrupted()) return SL_ECANCELLED;
+    cli_progress_show(&watch->progress, at);
+    return SL_OK;
+}
+
+/* Fewer bits are never passed over in silence. */
+static void print_loss(const sl_pack_options *opt)
+{
+    const char *experts = opt->experts ? opt->experts : "q4";
+    const char *resident = opt->resident ? opt->resident : "q8";
+    if (strcmp(experts, "bf16") == 0 && strcmp(resident, "bf16") == 0) return;
+    printf("LOSSY: experts %s, the rest %s; cost in quality not measured ('sluice eval nll' "
+           "measures it)\n",
+           experts, resident);
+}
+
+static int run_command(const cli_call *call)
+{
+    const char *paths[2];
+    pack_watch watch = {0};
+    sl_pack_options opt = {.progress = on_progress, .progress_ctx = &watch};
+    const cli_option options[] = {
+        {0, "experts", "q8|q4|q3|q2|bf16", CLI_CHOICE, &opt.experts, 0, 0, NULL,
+         "how routed experts are stored (default: q4)", NULL},
+        {0, "resident", "q8|q4|q3|q2|bf16", CLI_CHOICE, &opt.resident, 0, 0, NULL,
+         "how everything else is (default: q8)", NULL},
+        {0, "threads", "N", CLI_U32, &opt.threads, 1, 1024, "a number from 1 to 1024",
+         "compute threads (default: one a core)", NULL},
+        {0, "verify", NULL, CLI_FLAG, &opt.verify, 0, 0, NULL,
+         "read everything back and compare checksums", NULL},
+    };
+    const cli_group groups[] = {{NULL, options, sizeof options / sizeof options[0]}};
+    int code;
+    if (!cli_parse(call, groups, 1, paths, &code)) return code;
+
+    sl_error err = {0};
+    cli_interrupt_catch();
+    uint64_t start_ns = sl__now_ns();
+    sl_status status = sl_pack(paths[0], paths[1], &opt, &err);
+    cli_progress_end(&watch.progress);
+    if (status == SL_ECANCELLED && cli_interrupted())
+        return cli_fail("stopped; run the same command again to resume");
+    if (status != SL_OK) return cli_fail_error(&err);
+
+    char size[CLI_FIGURE], time[CLI_FIGURE];
+    printf("%s: %s in %s%s\n", paths[1], cli_size(size, watch.total_bytes),
+           cli_duration(time, (double)(sl__now_ns() - start_ns) / 1e9),
+           opt.verify ? ", verified" : "");
+    print_loss(&opt);
+    return CLI_OK;
+}
+
+const cli_command cli_cmd_pack = {
+    .name = "pack",
+    .args = "SRC DST [options]",
+    .summary = "Write a model in the layout that is fastest to read",
+    .details = "SRC is a checkpoint folder. DST is a folder that appears when it is complete.\n"
+               "What was interrupted is resumed by the same command. Fewer bits are LOSSY:\n"
+               "smaller and faster to read, and further from the original answers.\n",
+    .args_min = 2,
+    .args_max = 2,
+    .run = run_command,
+};

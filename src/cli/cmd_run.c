@@ -1,0 +1,287 @@
+/* sluice run: continues a text, and says afterwards how fast and at what cost.
+ *
+ *     prompt ─ ids ─ prefill, a chunk at a time ─┬─ sample ─ text ─┐
+ *                                                └── decode one ◄──┘
+ *
+ * until an end token comes, -n tokens are there, the context is full, or Ctrl-C is pressed.
+ */
+#include <float.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/sysmem.h"
+#include "cli/cmd_run.h"
+
+typedef struct sampling {
+    sl_sampler_options values;
+    bool temperature, top_k, top_p, min_p, repetition, presence, seed, greedy; /* given */
+} sampling;
+
+typedef struct run {
+    const char *model, *prompt, *prompt_file;
+    uint32_t limit; /* of generated tokens */
+    cli_engine_options engine_options;
+    sampling sampling;
+
+    sl_tokenizer *tok;
+    sl_engine *engine;
+    sl_session *session;
+    sl_sampler *sampler;
+    sl_detokenizer *detok;
+    sl_generation_defaults defaults;
+    float *logits; /* [vocab_size], of the last token */
+    int32_t *ids;
+    size_t count;
+    bool terminal; /* stdout is one */
+    bool mid_line; /* the text ends without a newline */
+    bool reader_gone;
+    run_report report;
+} run;
+
+/* What generation_config.json asks for, overridden by what the command line asks for. */
+static sl_sampler_options resolve_sampling(const sl_sampler_options *defaults, const sampling *s)
+{
+    sl_sampler_options opt = *defaults;
+    if (s->temperature) opt.temperature = s->values.temperature;
+    if (s->top_k) opt.top_k = s->values.top_k;
+    if (s->top_p) opt.top_p = s->values.top_p;
+    if (s->min_p) opt.min_p = s->values.min_p;
+    if (s->repetition) opt.repetition_penalty = s->values.repetition_penalty;
+    if (s->presence) opt.presence_penalty = s->values.presence_penalty;
+    if (s->seed) opt.seed = s->values.seed;
+    if (s->greedy) opt.temperature = 0.0f;
+    return opt;
+}
+
+static sl_status encode_prompt(run *r, sl_error *err)
+{
+    if (r->prompt)
+        return sl_tokenizer_encode(r->tok, r->prompt, strlen(r->prompt), true, &r->ids, &r->count,
+                                   err);
+    sl__buffer text;
+    SL_TRY(cli_read(r->prompt_file, &text, err));
+    sl_status status =
+        sl_tokenizer_encode(r->tok, text.data, text.size, true, &r->ids, &r->count, err);
+    sl__buffer_free(&text);
+    return status;
+}
+
+/* Opens everything; what was opened before a failure is closed by the caller. */
+static sl_status prepare(run *r, sl_error *err)
+{
+    /* The prompt first: how long the sequence can become decides what a session takes. */
+    SL_TRY(sl_tokenizer_open(&r->tok, r->model, err));
+    SL_TRY(encode_prompt(r, err));
+    if (r->count == 0) return SL_FAIL(err, SL_EINVAL, "the prompt is empty");
+    uint64_t longest = (uint64_t)r->count + r->limit;
+    sl_engine_options *opt = &r->engine_options.engine;
+    opt->tokenizer = r->tok;
+    opt->expected_tokens = longest < UINT32_MAX ? (uint32_t)longest : UINT32_MAX;
+    SL_TRY(cli_engine_open(&r->engine, &r->session, r->model, &r->engine_options, err));
+    sl_engine_info_get(r->engine, &r->report.info);
+    uint32_t vocab = r->report.info.vocab_size;
+    if (r->count > r->report.info.context_tokens)
+        return SL_FAIL(err, SL_EINVAL,
+                       "the prompt has %zu tokens, the context %" PRIu32 " (--ctx takes more)",
+                       r->count, r->report.info.context_tokens);
+
+    sl_engine_generation_defaults(r->engine, &r->defaults);
+    r->report.sampling = resolve_sampling(&r->defaults.sampler, &r->sampling);
+    SL_TRY(sl_sampler_create(&r->sampler, vocab, &r->report.sampling, err));
+    for (size_t i = 0; i < r->count; i++)
+        sl_sampler_accept_prompt(r->sampler, r->ids[i]);
+    SL_TRY(sl_detokenizer_create(&r->detok, r->tok, true, err));
+    r->logits = calloc(vocab, sizeof *r->logits);
+    return r->logits ? SL_OK : SL_FAIL_NOMEM(err, "logits");
+}
+
+static void note_memory(run_report *report)
+{
+    uint64_t rss = sl__mem_rss();
+    if (rss > report->rss_seen_bytes) report->rss_seen_bytes = rss;
+}
+
+/* In pieces of the engine's own chunk, which changes no result and lets Ctrl-C through. */
+static sl_status prefill(run *r, sl_error *err)
+{
+    size_t chunk = r->report.info.chunk_tokens ? r->report.info.chunk_tokens : r->count;
+    uint64_t start_ns = sl__now_ns();
+    while (r->report.prompt_tokens < r->count && !cli_interrupted()) {
+        size_t at = r->report.prompt_tokens;
+        size_t n = r->count - at < chunk ? r->count - at : chunk;
+        if (r->count > chunk) cli_status_line("prompt: %zu of %zu tokens", at, r->count);
+        SL_TRY(sl_session_eval(r->session, r->ids + at, n, at + n == r->count ? r->logits : NULL,
+                               NULL, NULL, err));
+        r->report.prompt_tokens += n;
+        note_memory(&r->report);
+    }
+    if (r->count > chunk) cli_status_clear();
+    r->report.prefill_ns = sl__now_ns() - start_ns;
+    return SL_OK;
+}
+
+static void put_text(run *r, const char *text, size_t size)
+{
+    if (size == 0) return;
+    r->mid_line = text[size - 1] != '\n';
+    if (!cli_write_text(stdout, text, size, r->terminal) || fflush(stdout) != 0)
+        r->reader_gone = true;
+}
+
+static bool ends_text(const run *r, int32_t id)
+{
+    for (uint32_t i = 0; i < r->defaults.eos_count; i++)
+        if (r->defaults.eos_ids[i] == id) return true;
+    return false;
+}
+
+static sl_status generate(run *r, uint64_t start_ns, sl_error *err)
+{
+    run_report *report = &r->report;
+    uint64_t decode_ns = 0;
+    while (report->generated_tokens < r->limit) {
+        if (cli_interrupted()) break;
+        int32_t id;
+        SL_TRY(sl_sampler_sample(r->sampler, r->logits, &id, err));
+        if (report->first_token_ns == 0) {
+            report->first_token_ns = sl__now_ns() - start_ns;
+            decode_ns = sl__now_ns();
+        }
+        if (ends_text(r, id)) {
+            report->stop = RUN_STOP_END;
+            break;
+        }
+        report->generated_tokens++;
+        size_t size;
+        const char *text = sl_detokenizer_push(r->detok, id, &size);
+        put_text(r, text, size);
+        if (r->reader_gone || report->generated_tokens == r->limit) break;
+        if (sl_session_position(r->session) >= report->info.context_tokens) {
+            report->stop = RUN_STOP_CONTEXT;
+            break;
+        }
+        SL_TRY(sl_session_eval(r->session, &id, 1, r->logits, NULL, NULL, err));
+        report->decoded_tokens++;
+        report->decode_ns = sl__now_ns() - decode_ns;
+        note_memory(report);
+    }
+    return SL_OK;
+}
+
+static void finish_text(run *r)
+{
+    size_t size;
+    const char *text = sl_detokenizer_finish(r->detok, &size);
+    put_text(r, text, size);
+    if (r->terminal && r->mid_line) put_text(r, "\n", 1);
+}
+
+static sl_status run_model(run *r, sl_error *err)
+{
+    uint64_t open_ns = sl__now_ns();
+    SL_TRY(prepare(r, err));
+    r->report.model = r->model;
+    r->report.load_ns = sl__now_ns() - open_ns;
+    note_memory(&r->report);
+
+    cli_interrupt_catch();
+    uint64_t start_ns = sl__now_ns();
+    sl_engine_stats_get(r->engine, &r->report.at_start);
+    SL_TRY(prefill(r, err));
+    sl_engine_stats_get(r->engine, &r->report.at_prefilled);
+    sl_status status = generate(r, start_ns, err);
+    finish_text(r); /* also after a failure: the message stands on a line of its own */
+    sl_engine_stats_get(r->engine, &r->report.at_end);
+    if (cli_interrupted()) r->report.stop = RUN_STOP_INTERRUPTED;
+    return status;
+}
+
+static void close_run(run *r)
+{
+    free(r->ids);
+    free(r->logits);
+    sl_detokenizer_destroy(r->detok);
+    sl_sampler_destroy(r->sampler);
+    sl_session_destroy(r->session);
+    sl_engine_close(r->engine);
+    sl_tokenizer_close(r->tok);
+}
+
+static bool parse(const cli_call *call, run *r, int *code)
+{
+    sampling *s = &r->sampling;
+    sl_sampler_options *v = &s->values;
+    const cli_option text_options[] = {
+        {'p', NULL, "TEXT", CLI_TEXT, &r->prompt, 0, 0, NULL, "the text to continue", NULL},
+        {'f', NULL, "FILE", CLI_TEXT, &r->prompt_file, 0, 0, NULL,
+         "a file that holds it ('-': standard input)", NULL},
+        {'n', NULL, "N", CLI_U32, &r->limit, 0, 0, NULL,
+         "tokens to generate at most (default: 256)", NULL},
+    };
+    const cli_option sampling_options[] = {
+        {0, "temp", "T", CLI_F32, &v->temperature, 0, 0, "a number of at least 0",
+         "temperature; 0 takes the likeliest token", &s->temperature},
+        {0, "top-k", "K", CLI_U32, &v->top_k, 0, 0, NULL, "the likeliest K tokens; 0: all",
+         &s->top_k},
+        {0, "top-p", "P", CLI_F32, &v->top_p, (double)FLT_MIN, 1, "a number above 0, at most 1",
+         "the fewest tokens that hold this share", &s->top_p},
+        {0, "min-p", "P", CLI_F32, &v->min_p, 0, 1, "a number from 0 to 1",
+         "tokens at least this likely beside the likeliest", &s->min_p},
+        {0, "repetition-penalty", "R", CLI_F32, &v->repetition_penalty, (double)FLT_MIN, 0,
+         "a number above 0", "against tokens of the prompt and the text; 1: off", &s->repetition},
+        {0, "presence-penalty", "R", CLI_F32, &v->presence_penalty, -(double)FLT_MAX, 0, NULL,
+         "against tokens of the text; 0: off", &s->presence},
+        {0, "seed", "S", CLI_U64, &v->seed, 0, 0, NULL,
+         "another seed gives another text (default: 0)", &s->seed},
+        {0, "greedy", NULL, CLI_FLAG, &s->greedy, 0, 0, NULL, "the same as --temp 0", NULL},
+    };
+    cli_option engine_options[CLI_ENGINE_OPTIONS];
+    cli_engine_table(engine_options, &r->engine_options);
+    const cli_group groups[] = {
+        {"text", text_options, sizeof text_options / sizeof text_options[0]},
+        {"sampling (where not given: as the model's generation_config.json says)", sampling_options,
+         sizeof sampling_options / sizeof sampling_options[0]},
+        {"the model", engine_options, CLI_ENGINE_OPTIONS},
+    };
+    if (!cli_parse(call, groups, sizeof groups / sizeof groups[0], &r->model, code)) return false;
+    if (!r->prompt == !r->prompt_file) {
+        *code = cli_usage(call->command, "give one of -p TEXT and -f FILE");
+        return false;
+    }
+    return true;
+}
+
+static int run_command(const cli_call *call)
+{
+    run r = {.limit = 256, .terminal = isatty(STDOUT_FILENO)};
+    int code;
+    if (!parse(call, &r, &code)) return code;
+
+    sl_error err = {0};
+    char demo[SL_PATH_MAX];
+    sl_status status = SL_OK;
+    if (!r.model) {
+        status = cli_demo_path(demo, sizeof demo, call->program, &err);
+        r.model = demo;
+    }
+    if (status == SL_OK) status = run_model(&r, &err);
+    if (status == SL_OK && !r.reader_gone) run_report_print(&r.report, stderr);
+    close_run(&r);
+    return status == SL_OK ? CLI_OK : cli_fail_error(&err);
+}
+
+const cli_command cli_cmd_run = {
+    .name = "run",
+    .args = "[MODEL] -p TEXT [options]",
+    .summary = "Continue a text, and say how fast",
+    .details = "MODEL is a pack or a checkpoint folder; without it the demo model runs. The text\n"
+               "goes to standard output as it comes, a table of figures to standard error.\n"
+               "Ctrl-C ends the text; a second one ends the program.\n",
+    .args_max = 1,
+    .run = run_command,
+};

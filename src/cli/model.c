@@ -1,0 +1,119 @@
+/* The model of a command: its options, opening it, and where the demo lies. */
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "cli/cli.h"
+
+void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *opt)
+{
+    sl_engine_options *e = &opt->engine;
+    const cli_option options[] = {
+        {0, "memory", "SIZE", CLI_SIZE, &e->memory_bytes, 0, 0, NULL,
+         "resident bytes of the whole process at most (default: what is free)", NULL},
+        {0, "cache", "SIZE", CLI_SIZE, &e->cache_bytes, 0, 0, NULL,
+         "the expert cache alone (default: what --memory leaves)", NULL},
+        {0, "threads", "N", CLI_U32, &e->threads, 1, 1024, "a number from 1 to 1024",
+         "compute threads (default: one a core)", NULL},
+        {0, "io-threads", "N", CLI_U32, &e->io_threads, 1, 1024, "a number from 1 to 1024",
+         "reading threads (default: chosen)", NULL},
+        {0, "ctx", "N", CLI_U32, &e->context_tokens, 1, 0, "a whole number above 0",
+         "the longest sequence in tokens (default: what the call needs, or 4096)", NULL},
+        {0, "chunk", "N", CLI_U32, &e->chunk_tokens, 1, 0, "a whole number above 0",
+         "tokens a forward pass at most; multiples of 64 keep every bit", NULL},
+        {0, "experts-per-token", "K", CLI_U32, &e->experts_per_token, 1, 0,
+         "a whole number above 0", "fewer experts than trained: faster, and LOSSY", NULL},
+        {0, "verify-reads", "all|first|none", CLI_CHOICE, &opt->verify, 0, 0, NULL,
+         "check what is read from a pack: always, once (default), never", NULL},
+    };
+    _Static_assert(sizeof options == CLI_ENGINE_OPTIONS * sizeof options[0], "table size");
+    memcpy(table, options, sizeof options);
+}
+
+sl_status cli_engine_open(sl_engine **engine, sl_session **session, const char *path,
+                          const cli_engine_options *opt, sl_error *err)
+{
+    sl_engine_options options = opt->engine;
+    options.verify = SL_VERIFY_FIRST;
+    if (opt->verify && strcmp(opt->verify, "all") == 0) options.verify = SL_VERIFY_ALL;
+    if (opt->verify && strcmp(opt->verify, "none") == 0) options.verify = SL_VERIFY_NONE;
+    SL_TRY(sl_engine_open(engine, path, &options, err));
+    if (!session) return SL_OK;
+    sl_status status = sl_session_create(session, *engine, err);
+    if (status != SL_OK) {
+        sl_engine_close(*engine);
+        *engine = NULL;
+    }
+    return status;
+}
+
+/* ---- the demo -------------------------------------------------------------------------------- */
+
+/* A folder that holds a model: a checkpoint or a pack. */
+static bool holds_model(const char *folder)
+{
+    char path[SL_PATH_MAX];
+    if (sl__path_join(path, sizeof path, folder, "config.json", NULL) == SL_OK &&
+        sl__file_exists(path))
+        return true;
+    return sl__path_join(path, sizeof path, folder, "manifest.json", NULL) == SL_OK &&
+           sl__file_exists(path);
+}
+
+/* The program's own file, links resolved: argv[0], looked up in $PATH as the shell did. */
+static char *program_file(const char *program)
+{
+    if (strchr(program, '/')) return realpath(program, NULL);
+    const char *dirs = getenv("PATH");
+    while (dirs && *dirs) {
+        char path[SL_PATH_MAX];
+        size_t size = strcspn(dirs, ":");
+        int n = snprintf(path, sizeof path, "%.*s/%s", (int)size, size ? dirs : ".", program);
+        if (size == 0) n = snprintf(path, sizeof path, "./%s", program);
+        if (n > 0 && (size_t)n < sizeof path && access(path, X_OK) == 0)
+            return realpath(path, NULL);
+        dirs += size;
+        if (*dirs == ':') dirs++;
+    }
+    return NULL;
+}
+
+/* <folder of the program>/../share/sluice/demo */
+static bool installed_demo(char *out, size_t out_size, const char *program)
+{
+    char *file = program_file(program);
+    if (!file) return false;
+    char *slash = strrchr(file, '/');
+    int n = -1;
+    if (slash) {
+        *slash = '\0';
+        n = snprintf(out, out_size, "%s/../share/sluice/demo", file);
+    }
+    free(file);
+    return n > 0 && (size_t)n < out_size && holds_model(out);
+}
+
+static bool take_path(char *out, size_t out_size, const char *path)
+{
+    int n = snprintf(out, out_size, "%s", path);
+    return n >= 0 && (size_t)n < out_size;
+}
+
+sl_status cli_demo_path(char *out, size_t out_size, const char *program, sl_error *err)
+{
+    static const char *const places[] = {"models/demo", SLUICE_DEMO_SOURCE_DIR};
+    const char *named = getenv("SLUICE_DEMO");
+    if (named && *named) {
+        if (take_path(out, out_size, named)) return SL_OK;
+        return SL_FAIL(err, SL_EINVAL, "SLUICE_DEMO: the path is too long");
+    }
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+        if (holds_model(places[i]) && take_path(out, out_size, places[i])) return SL_OK;
+    if (installed_demo(out, out_size, program)) return SL_OK;
+    return SL_FAIL(err, SL_EIO,
+                   "no MODEL was named, and the demo model is not in ./models/demo "
+                   "(SLUICE_DEMO says where else)");
+}

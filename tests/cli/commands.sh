@@ -1,0 +1,219 @@
+#!/usr/bin/env bash
+# The commands with a model: $SLUICE_DEMO, else the demo of the repository.
+set -u
+sluice=$1
+model=${SLUICE_DEMO:-../models/demo}
+if [ ! -e "$model/config.json" ] && [ ! -e "$model/manifest.json" ]; then
+    echo "skipped: no model in $model"
+    exit 77
+fi
+export SLUICE_DEMO=$model
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/sluice-commands.XXXXXX")
+trap 'rm -rf "$tmp"' EXIT
+failures=0
+
+fail() {
+    failures=$((failures + 1))
+    printf 'FAILED: %s\n' "$*"
+}
+
+# good NAME ARGUMENTS...: succeeds, stdout into $tmp/NAME, stderr into $tmp/NAME.err.
+good() {
+    local name=$1
+    shift
+    "$sluice" "$@" >"$tmp/$name" 2>"$tmp/$name.err"
+    local code=$?
+    [ $code = 0 ] || fail "'$*' exits with $code: $(tail -n 1 "$tmp/$name.err")"
+}
+
+# bad PATTERN ARGUMENTS...: exits with 1, nothing on stdout, the last line of stderr matches.
+bad() {
+    local pattern=$1
+    shift
+    "$sluice" "$@" >"$tmp/bad" 2>"$tmp/bad.err"
+    local code=$? message
+    message=$(tail -n 1 "$tmp/bad.err")
+    [ $code = 1 ] || fail "'$*' exits with $code, not 1: $message"
+    [ ! -s "$tmp/bad" ] || fail "'$*' writes to stdout"
+    # shellcheck disable=SC2053  # the right side is a pattern
+    [[ $message == sluice:\ $pattern ]] || fail "'$*' says '$message', not '$pattern'"
+}
+
+same() { cmp -s "$tmp/$1" "$tmp/$2" || fail "$1 and $2 differ"; }
+number() { sed -n "s/^ *\"$1\": \([0-9]*\),*\$/\1/p" "$tmp/inspect"; }
+
+# ---- inspect
+
+good inspect inspect "$model" --json
+vocab=$(number vocab_size)
+experts=$(number experts_per_token)
+[ "${vocab:-0}" -gt 0 ] && [ "${experts:-0}" -gt 0 ] || fail "inspect --json lacks figures"
+for key in family format fits minimum_memory_bytes bytes_per_token expert_bytes; do
+    grep -q "\"$key\": " "$tmp/inspect" || fail "inspect --json lacks $key"
+done
+good table inspect "$model"
+for label in parameters layers experts vocabulary resident 'one expert' 'a token needs' \
+    'smallest budget' 'free here' 'will it fit'; do
+    grep -q "^  $label  " "$tmp/table" || fail "inspect lacks $label"
+done
+
+# ---- tokenize and detokenize
+
+text='["", "Hello, world", "zero \u0000 byte", "caf\u00e9 \ud83d\ude00", "a\nb\t  c"]'
+good ids tokenize "$model" --json <<<"$text"
+good back detokenize "$model" --json <"$tmp/ids"
+printf '["","Hello, world","zero \\u0000 byte","café 😀","a\\nb\\t  c"]\n' >"$tmp/text"
+same back text
+grep -q '^\[\[\],\[' "$tmp/ids" || fail "an empty text has ids: $(cat "$tmp/ids")"
+printf 'Some text,\n  two lines\n' >"$tmp/plain"
+good plain.ids tokenize "$model" <"$tmp/plain"
+good plain.back detokenize "$model" <"$tmp/plain.ids"
+same plain plain.back
+printf '<|im_end|>' >"$tmp/added"
+good special tokenize "$model" <"$tmp/added"
+good text tokenize "$model" --no-special <"$tmp/added"
+[ "$(wc -w <"$tmp/special")" = 1 ] || fail "an added token is not one id"
+[ "$(wc -w <"$tmp/text")" -gt 1 ] || fail "--no-special still parses added tokens"
+good whole detokenize "$model" <"$tmp/special"
+[ "$(cat "$tmp/whole")" = '<|im_end|>' ] || fail "an added token loses its text"
+good none detokenize "$model" --skip-special <"$tmp/special"
+[ ! -s "$tmp/none" ] || fail "--skip-special keeps special tokens"
+bad 'standard input: element 1 (counted from 0) is not a string' \
+    tokenize "$model" --json <<<'["a", 3]'
+bad 'standard input: not a JSON array of strings' tokenize "$model" --json <<<'{"a": 1}'
+bad 'standard input: line *' tokenize "$model" --json <<<'["a"'
+bad 'standard input: element 1: not an array of token ids' \
+    detokenize "$model" --json <<<'[[1], 5]'
+bad "standard input: element 1: id 1$vocab at position 1 *" \
+    detokenize "$model" --json <<<"[[1], [2, 1$vocab]]"
+bad "standard input: position 2 (counted from 0): 'x' *" detokenize "$model" <<<"1 2 x"
+
+# ---- logits
+
+echo "1 2 3
+4 5 6" >"$tmp/six"
+good log logits "$model" --ids "$tmp/six" --out "$tmp/logits"
+[ "$(wc -c <"$tmp/logits")" = $((6 * vocab * 4)) ] || fail "logits have the wrong size"
+seq 1 150 >"$tmp/many" # more than one chunk
+good log logits "$model" --ids "$tmp/many" --out "$tmp/logits.many"
+good log logits "$model" --ids - --out "$tmp/logits.small" --chunk 64 --threads 1 --cache 2M \
+    <"$tmp/many"
+same logits.many logits.small
+if [ "$experts" -gt 1 ]; then
+    good log logits "$model" --ids "$tmp/six" --out "$tmp/logits.fewer" \
+        --experts-per-token $((experts - 1))
+    grep -q "^LOSSY: $((experts - 1)) of $experts experts a token" "$tmp/log.err" ||
+        fail "logits of fewer experts are not called LOSSY"
+fi
+echo before >"$tmp/kept"
+echo "1 2 1$vocab" >"$tmp/beyond"
+bad "$tmp/beyond: id 1$vocab at position 2 *" logits "$model" --ids "$tmp/beyond" --out "$tmp/kept"
+bad '*context*' logits "$model" --ids "$tmp/six" --out "$tmp/kept" --ctx 5
+[ "$(cat "$tmp/kept")" = before ] || fail "a failure touches the file that was there"
+bad '/dev/null: not a regular file' logits "$model" --ids "$tmp/six" --out /dev/null
+bad '*none*' logits "$model" --ids "$tmp/six" --out "$tmp/none/logits"
+[ -z "$(find "$tmp" -name '*.tmp')" ] || fail "a temporary file stays"
+
+# ---- eval nll, against the logits above
+
+printf '[1,2,3,4,5,6]\n[7, 8]\n' >"$tmp/lines"
+good nll eval nll "$model" --ids "$tmp/lines"
+good nll.json eval nll "$model" --ids "$tmp/lines" --json
+x='[-0-9.e]+'
+form="\{\"lines\":\[\{\"nll\":\[$x(,$x){4}\]\},\{\"nll\":\[$x\]\}\],\"mean\":$x,\"tokens\":6\}"
+grep -Eqx "$form" "$tmp/nll.json" || fail "eval nll --json prints $(cat "$tmp/nll.json")"
+[ "$(sed 's/.*"mean":\([^,]*\),.*/\1/' "$tmp/nll.json")" = "$(cat "$tmp/nll")" ] ||
+    fail "the mean is one thing plain and another in JSON"
+od -An -v -t f4 "$tmp/logits" | awk -v vocab="$vocab" '
+    {
+        for (i = 1; i <= NF; i++) {
+            row[column++] = $i
+            if (column < vocab) continue
+            top = row[0]
+            sum = column = 0
+            for (j = 1; j < vocab; j++) if (row[j] > top) top = row[j]
+            for (j = 0; j < vocab; j++) sum += exp(row[j] - top)
+            # Row 0 is what follows id 1, which is id 2, and so on to id 6.
+            if (rows++ < 5) print log(sum) + top - row[rows + 1]
+        }
+    }' >"$tmp/by-hand"
+sed 's/^[^[]*\[[^[]*\[\([^]]*\)\].*/\1/' "$tmp/nll.json" | tr ',' '\n' >"$tmp/by-program"
+[ "$(wc -l <"$tmp/by-hand")" = 5 ] || fail "the logits do not have six rows"
+paste "$tmp/by-hand" "$tmp/by-program" | awk '
+    { d = $1 - $2; if (d < 0) d = -d; if (d > 1e-3) exit 1 }' || fail "nll is not of these logits"
+printf '[1,2]\n[3,1%d]\n' "$vocab" >"$tmp/beyond"
+bad "$tmp/beyond: line 2: id 1$vocab at position 1 *" eval nll "$model" --ids "$tmp/beyond"
+
+# ---- run
+
+prompt='Once upon a time there was'
+good text run "$model" -p "$prompt" -n 12 --greedy
+for label in model generated prefill decode 'first token' experts 'read from disk' 'cache hits' \
+    'resident memory' sampling; do
+    grep -q "^  $label  " "$tmp/text.err" || fail "run shows no $label"
+done
+grep -q LOSSY "$tmp/text.err" && fail "run calls the model LOSSY as it was trained"
+[ -s "$tmp/text" ] || fail "run writes no text"
+good again run -p "$prompt" -n 12 --temp 0 --threads 1 --cache 2M # the model is the default
+same text again
+printf '%s' "$prompt" >"$tmp/prompt"
+good file run "$model" -f "$tmp/prompt" -n 12 --greedy
+same text file
+good pipe run "$model" -f - -n 12 --greedy <"$tmp/prompt"
+same text pipe
+good seed run "$model" -p "$prompt" -n 12 --temp 1 --seed 7
+good seed.again run "$model" -p "$prompt" -n 12 --temp 1 --seed 7
+same seed seed.again
+good zero run "$model" -p "$prompt" -n 0
+[ ! -s "$tmp/zero" ] || fail "run -n 0 writes text"
+if [ "$experts" -gt 1 ]; then
+    good fewer run "$model" -p "$prompt" -n 4 --greedy --experts-per-token $((experts - 1))
+    grep -q "^  prefill .*LOSSY: $((experts - 1)) of $experts experts a token" "$tmp/fewer.err" ||
+        fail "run with fewer experts is not called LOSSY"
+fi
+bad '*' run "$model" -p "$prompt" --experts-per-token $((experts + 1))
+bad 'the prompt is empty' run "$model" -p ''
+bad 'the prompt has * tokens, the context 2 (--ctx takes more)' run "$model" -p "$prompt" --ctx 2
+"$sluice" run "$model" -p "$prompt" -n 200 2>"$tmp/gone.err" | head -c 1 >"$tmp/gone"
+[ "${PIPESTATUS[0]}" = 0 ] || fail "run fails where its reader goes away"
+grep -q '^sluice:' "$tmp/gone.err" && fail "run complains where its reader goes away"
+
+# Waits for a file to hold something, or for the job to end.
+await() {
+    while [ ! -s "$1" ] && kill -0 "$2" 2>"$tmp/kill"; do sleep 0.02; done
+}
+
+set -m # a job in the background does not ignore Ctrl-C
+"$sluice" run "$model" -p "$prompt" -n 100000 --temp 2 --seed 1 >"$tmp/long" 2>"$tmp/long.err" &
+await "$tmp/long" $!
+kill -INT $! 2>"$tmp/kill"
+interrupted=$?
+wait $! || fail "run ends with $? after Ctrl-C"
+grep -q '^  generated ' "$tmp/long.err" || fail "run shows no table after Ctrl-C"
+reasons='ended by (Ctrl-C|an end token|the context)'
+if [ $interrupted = 0 ] && ! grep -Eq "$reasons" "$tmp/long.err"; then
+    fail "run does not say why it ended"
+fi
+
+# ---- pack
+
+good packed pack "$model" "$tmp/pack" --experts q4 --verify
+grep -q "^$tmp/pack: .* in .*, verified\$" "$tmp/packed" &&
+    grep -q '^LOSSY: experts q4, the rest q8; ' "$tmp/packed" ||
+    fail "pack says $(cat "$tmp/packed")"
+bad "*$tmp/pack*" pack "$model" "$tmp/pack" --experts q4
+good from.pack run "$tmp/pack" -p "$prompt" -n 4 --greedy --verify-reads all
+"$sluice" pack "$model" "$tmp/pack2" --experts q4 >"$tmp/stopped" 2>"$tmp/stopped.err" &
+await "$tmp/stopped.err" $!
+kill -INT $! 2>"$tmp/kill"
+if ! wait $!; then
+    grep -qx 'sluice: stopped; run the same command again to resume' "$tmp/stopped.err" ||
+        fail "pack stops with $(tail -n 1 "$tmp/stopped.err")"
+    [ ! -e "$tmp/pack2" ] || fail "half a pack has the name of a whole one"
+    good resumed pack "$model" "$tmp/pack2" --experts q4
+fi
+diff -r "$tmp/pack" "$tmp/pack2" >"$tmp/diff" ||
+    fail "a resumed pack differs: $(head -n 3 "$tmp/diff")"
+
+[ "$failures" = 0 ] || exit 1
+echo "all commands do as they should"
