@@ -240,8 +240,8 @@ typedef struct sl_pack_progress {
 } sl_pack_progress;
 
 typedef struct sl_pack_options {
-    const char *experts;        /* "q8", "q4", "q3", "q2" or "bf16"; NULL: "q4" */
-    const char *resident;       /* the same; NULL: "q8" */
+    const char *experts;        /* "keep", "bf16", "q8", "q4", "q3", "q2"; NULL: "keep", no loss */
+    const char *resident;       /* the same, for all that is not a routed expert */
     uint32_t threads;           /* 0: one a core */
     bool verify;                /* read everything back and compare with the checksums */
     /* Called from the packing thread; anything but SL_OK stops, leaving what can be resumed. */

@@ -27,11 +27,13 @@ void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *old, size_t size);
 int __real_posix_memalign(void **out, size_t align, size_t size);
 void *__real_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
+void *__real_mmap64(void *at, size_t size, int prot, int flags, int fd, off_t offset);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *old, size_t size);
 int __wrap_posix_memalign(void **out, size_t align, size_t size);
 void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t size, int prot, int flags, int fd, off_t offset);
 
 /* Only the main thread allocates while these count. */
 static long calls, fail_at; /* fail_at 0: never */
@@ -51,6 +53,11 @@ int __wrap_posix_memalign(void **out, size_t align, size_t size)
 void *__wrap_mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset)
 {
     return fails() ? MAP_FAILED : __real_mmap(at, size, prot, flags, fd, offset);
+}
+/* What 64-bit file offsets make of it. */
+void *__wrap_mmap64(void *at, size_t size, int prot, int flags, int fd, off_t offset)
+{
+    return fails() ? MAP_FAILED : __real_mmap64(at, size, prot, flags, fd, offset);
 }
 
 static char dir[256], pack[300];

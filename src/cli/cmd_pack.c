@@ -20,11 +20,17 @@ static sl_status on_progress(void *ctx, const sl_pack_progress *at)
 }
 
 /* Fewer bits are never passed over in silence. */
-static void print_loss(const sl_pack_options *opt)
+/* Whether storing weights of these types as `type` loses nothing. */
+static bool keeps(const char *type, const char *source_types)
 {
-    const char *experts = opt->experts ? opt->experts : "q4";
-    const char *resident = opt->resident ? opt->resident : "q8";
-    if (strcmp(experts, "bf16") == 0 && strcmp(resident, "bf16") == 0) return;
+    return strcmp(type, "keep") == 0 || strcmp(type, source_types) == 0;
+}
+
+static void print_loss(const sl_pack_options *opt, const sl_model_info *source)
+{
+    const char *experts = opt->experts ? opt->experts : "keep";
+    const char *resident = opt->resident ? opt->resident : "keep";
+    if (keeps(experts, source->expert_types) && keeps(resident, source->resident_types)) return;
     printf("LOSSY: experts %s, the rest %s; cost in quality not measured ('sluice eval nll' "
            "measures it)\n",
            experts, resident);
@@ -36,10 +42,10 @@ static int run_command(const cli_call *call)
     pack_watch watch = {0};
     sl_pack_options opt = {.progress = on_progress, .progress_ctx = &watch};
     const cli_option options[] = {
-        {0, "experts", "q8|q4|q3|q2|bf16", CLI_CHOICE, &opt.experts, 0, 0, NULL,
-         "how routed experts are stored (default: q4)", NULL},
-        {0, "resident", "q8|q4|q3|q2|bf16", CLI_CHOICE, &opt.resident, 0, 0, NULL,
-         "how everything else is (default: q8)", NULL},
+        {0, "experts", "keep|bf16|q8|q4|q3|q2", CLI_CHOICE, &opt.experts, 0, 0, NULL,
+         "how routed experts are stored (default: keep, as they are)", NULL},
+        {0, "resident", "keep|bf16|q8|q4|q3|q2", CLI_CHOICE, &opt.resident, 0, 0, NULL,
+         "how everything else is (default: keep)", NULL},
         {0, "threads", "N", CLI_U32, &opt.threads, 1, 1024, "a number from 1 to 1024",
          "compute threads (default: one a core)", NULL},
         {0, "verify", NULL, CLI_FLAG, &opt.verify, 0, 0, NULL,
@@ -50,6 +56,8 @@ static int run_command(const cli_call *call)
     if (!cli_parse(call, groups, 1, paths, &code)) return code;
 
     sl_error err = {0};
+    sl_model_info source;
+    if (sl_model_inspect(paths[0], &source, &err) != SL_OK) return cli_fail_error(&err);
     cli_interrupt_catch();
     uint64_t start_ns = sl__now_ns();
     sl_status status = sl_pack(paths[0], paths[1], &opt, &err);
@@ -62,7 +70,7 @@ static int run_command(const cli_call *call)
     printf("%s: %s in %s%s\n", paths[1], cli_size(size, watch.total_bytes),
            cli_duration(time, (double)(sl__now_ns() - start_ns) / 1e9),
            opt.verify ? ", verified" : "");
-    print_loss(&opt);
+    print_loss(&opt, &source);
     return CLI_OK;
 }
 
@@ -70,7 +78,7 @@ const cli_command cli_cmd_pack = {
     .name = "pack",
     .args = "SRC DST [options]",
     .summary = "Write a model in the layout that is fastest to read",
-    .details = "SRC is a checkpoint folder. DST is a folder that appears when it is complete.\n"
+    .details = "SRC is a checkpoint folder or a pack. DST is a folder that appears when it is complete.\n"
                "What was interrupted is resumed by the same command. Fewer bits are LOSSY:\n"
                "smaller and faster to read, and further from the original answers.\n",
     .args_min = 2,

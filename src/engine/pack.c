@@ -251,10 +251,10 @@ static sl_status copy_file(struct packer *p, const char *name, sl_error *err)
 
 /* ---- planning -------------------------------------------------------------------------------- */
 
-static sl_status parse_type(const char *name, const char *fallback, const char *option,
-                            sl__dtype *out, sl_error *err)
+/* Nothing is lost unless it was asked for by name. */
+static sl_status parse_type(const char *name, const char *option, sl__dtype *out, sl_error *err)
 {
-    const char *text = name ? name : fallback;
+    const char *text = name ? name : "keep";
     if (strcmp(text, "keep") == 0) {
         *out = SL_DTYPE_ALL;
         return SL_OK;
@@ -357,8 +357,8 @@ static sl_status open_writer(struct packer *p, const char *src, const char *dst,
     char print[SL_HASH_TEXT], name[SL_PATH_MAX];
     SL_TRY(fingerprint(p, print, err));
     json_t *provenance = json_pack("{s:s, s:s, s:s}", "tool_version", sl_version(), "experts",
-                                   p->opt->experts ? p->opt->experts : "q4", "resident",
-                                   p->opt->resident ? p->opt->resident : "q8");
+                                   p->opt->experts ? p->opt->experts : "keep", "resident",
+                                   p->opt->resident ? p->opt->resident : "keep");
     if (!provenance) return SL_FAIL_NOMEM(err, "provenance");
     const char *generation_path;
     const sl__pack_plan plan = {
@@ -419,8 +419,8 @@ static sl_status verify_pack(struct packer *p, const char *dst, sl_error *err)
 
 static sl_status pack(struct packer *p, const char *src, const char *dst, sl_error *err)
 {
-    SL_TRY(parse_type(p->opt->experts, "q4", "experts", &p->experts, err));
-    SL_TRY(parse_type(p->opt->resident, "q8", "resident", &p->resident, err));
+    SL_TRY(parse_type(p->opt->experts, "experts", &p->experts, err));
+    SL_TRY(parse_type(p->opt->resident, "resident", &p->resident, err));
     SL_TRY(sl__store_open(&p->store, src, err));
     SL_TRY(sl__model_describe(&p->desc, &p->family, p->store, &p->arena, err));
     SL_TRY(plan_all(p, err));
