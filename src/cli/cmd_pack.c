@@ -78,7 +78,8 @@ const cli_command cli_cmd_pack = {
     .name = "pack",
     .args = "SRC DST [options]",
     .summary = "Write a model in the layout that is fastest to read",
-    .details = "SRC is a checkpoint folder or a pack. DST is a folder that appears when it is complete.\n"
+    .details = "SRC is a checkpoint folder or a pack. DST is a folder that appears when it is\n"
+               "complete.\n"
                "What was interrupted is resumed by the same command. Fewer bits are LOSSY:\n"
                "smaller and faster to read, and further from the original answers.\n",
     .args_min = 2,
