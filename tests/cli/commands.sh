@@ -197,20 +197,20 @@ fi
 
 # ---- pack
 
-good packed pack "$model" "$tmp/pack" --experts q4 --verify
+good packed pack "$model" "$tmp/pack" --experts q3 --verify
 grep -q "^$tmp/pack: .* in .*, verified\$" "$tmp/packed" &&
-    grep -q '^LOSSY: experts q4, the rest q8; ' "$tmp/packed" ||
+    grep -q '^LOSSY: experts q3, the rest keep; ' "$tmp/packed" ||
     fail "pack says $(cat "$tmp/packed")"
-bad "*$tmp/pack*" pack "$model" "$tmp/pack" --experts q4
+bad "*$tmp/pack*" pack "$model" "$tmp/pack" --experts q3
 good from.pack run "$tmp/pack" -p "$prompt" -n 4 --greedy --verify-reads all
-"$sluice" pack "$model" "$tmp/pack2" --experts q4 >"$tmp/stopped" 2>"$tmp/stopped.err" &
+"$sluice" pack "$model" "$tmp/pack2" --experts q3 >"$tmp/stopped" 2>"$tmp/stopped.err" &
 await "$tmp/stopped.err" $!
 kill -INT $! 2>"$tmp/kill"
 if ! wait $!; then
     grep -qx 'sluice: stopped; run the same command again to resume' "$tmp/stopped.err" ||
         fail "pack stops with $(tail -n 1 "$tmp/stopped.err")"
     [ ! -e "$tmp/pack2" ] || fail "half a pack has the name of a whole one"
-    good resumed pack "$model" "$tmp/pack2" --experts q4
+    good resumed pack "$model" "$tmp/pack2" --experts q3
 fi
 diff -r "$tmp/pack" "$tmp/pack2" >"$tmp/diff" ||
     fail "a resumed pack differs: $(head -n 3 "$tmp/diff")"
