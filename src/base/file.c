@@ -15,7 +15,9 @@
 
 sl_status sl__file_open(const char *path, int *fd, uint64_t *size, sl_error *err)
 {
-    int f = open(path, O_RDONLY | O_CLOEXEC);
+    if (path[0] == '\0') return SL_FAIL(err, SL_EINVAL, "\"\" is no path of a file");
+    /* Without O_NONBLOCK a pipe would wait here for someone to write to it. */
+    int f = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (f < 0) return SL_FAIL(err, SL_EIO, "%s: %s", path, strerror(errno));
     struct stat st;
     if (fstat(f, &st) != 0) {
