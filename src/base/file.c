@@ -153,7 +153,7 @@ sl_status sl__file_write_atomic(const char *path, const void *data, size_t size,
 bool sl__file_exists(const char *path)
 {
     struct stat st;
-    return stat(path, &st) == 0;
+    return stat(path, &st) == 0 || lstat(path, &st) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 bool sl__file_is_dir(const char *path)

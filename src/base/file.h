@@ -28,6 +28,9 @@ sl_status sl__file_pwrite_all(int fd, const char *path, const void *src, uint64_
 
 sl_status sl__file_sync_dir(const char *path, sl_error *err); /* fsync of a folder */
 
+/* False only where nothing has this name. What is there but cannot be followed or looked at (a link
+ * to nowhere or to itself) exists: whoever opens it gets the system's reason, and a file that was
+ * meant to be read is not taken for one that was left out. */
 bool sl__file_exists(const char *path);
 bool sl__file_is_dir(const char *path);
 
