@@ -32,6 +32,9 @@ static sl_status set_paths(sl__store *s, const char *path, bool *is_folder, sl_e
     *is_folder = S_ISDIR(st.st_mode);
     memcpy(s->folder, path, n + 1);
     if (*is_folder) return SL_OK;
+    if (!S_ISREG(st.st_mode)) {
+        return SL_FAIL(err, SL_EIO, "%s: neither a folder nor a regular file", path);
+    }
     char *slash = strrchr(s->folder, '/');
     if (!slash) memcpy(s->folder, ".", 2);
     else if (slash == s->folder) s->folder[1] = '\0';
