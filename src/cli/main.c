@@ -89,6 +89,7 @@ int main(int argc, char **argv)
 {
     occupy_standard_streams();
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away is seen where it is written to */
+    signal(SIGXFSZ, SIG_IGN); /* so is a limit on the size of files */
     int code = dispatch(argc > 0 ? argv[0] : "sluice", argc > 0 ? argc - 1 : 0, argv + 1);
     return cli_finish_stdout(code);
 }
