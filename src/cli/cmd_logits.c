@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -22,16 +23,29 @@
 typedef struct logits_sink {
     int fd;
     const char *path; /* of the temporary file */
+    const char *model;
     uint64_t offset;
     uint32_t vocab_size;
     size_t count; /* of tokens in all */
     sl_error *err;
 } logits_sink;
 
+static bool all_finite(const float *row, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (!isfinite(row[i])) return false;
+    return true;
+}
+
 static sl_status write_rows(void *ctx, size_t first, size_t count, const float *logits)
 {
     logits_sink *sink = ctx;
     if (cli_interrupted()) return SL_FAIL(sink->err, SL_ECANCELLED, "stopped; nothing was written");
+    for (size_t i = 0; i < count; i++) {
+        if (all_finite(logits + i * sink->vocab_size, sink->vocab_size)) continue;
+        return SL_FAIL(sink->err, SL_ENUMERIC, "%s: a logit of token %zu is not finite",
+                       sink->model, first + i);
+    }
     cli_status_line("logits: %zu of %zu tokens", first, sink->count);
     uint64_t bytes = (uint64_t)count * sink->vocab_size * sizeof(float);
     SL_TRY(sl__file_pwrite_all(sink->fd, sink->path, logits, bytes, sink->offset, sink->err));
@@ -55,11 +69,15 @@ static sl_status open_temporary(char *tmp, size_t tmp_size, const char *path, in
 }
 
 static sl_status write_logits(sl_session *session, const cli_ids *ids, uint32_t vocab_size,
-                              const char *path, sl_error *err)
+                              const char *model, const char *path, sl_error *err)
 {
     char tmp[SL_PATH_MAX];
-    logits_sink sink = {
-        .path = tmp, .vocab_size = vocab_size, .count = ids->count, .err = err, .fd = -1};
+    logits_sink sink = {.path = tmp,
+                        .model = model,
+                        .vocab_size = vocab_size,
+                        .count = ids->count,
+                        .err = err,
+                        .fd = -1};
     SL_TRY(open_temporary(tmp, sizeof tmp, path, &sink.fd, err));
     cli_interrupt_catch();
     sl_status status = sl_session_eval(session, ids->ids, ids->count, NULL, write_rows, &sink, err);
@@ -90,7 +108,7 @@ static sl_status compute(const char *model, const char *ids_path, const char *ou
     char lossy[128];
     if (cli_lossy(lossy, &info)[0]) fprintf(stderr, "%s\n", lossy);
     sl_status status = cli_ids_check(ids, info.vocab_size, err);
-    if (status == SL_OK) status = write_logits(session, ids, info.vocab_size, out_path, err);
+    if (status == SL_OK) status = write_logits(session, ids, info.vocab_size, model, out_path, err);
     sl_session_destroy(session);
     sl_engine_close(engine);
     return status;
