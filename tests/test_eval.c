@@ -30,7 +30,7 @@ sl_engine *sl_session_engine(const sl_session *session)
 void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
 {
     (void)engine;
-    *info = (sl_engine_info){.vocab_size = VOCAB};
+    *info = (sl_engine_info){.path = "model", .vocab_size = VOCAB};
 }
 
 void sl_session_reset(sl_session *session)
@@ -132,11 +132,11 @@ static void logits_that_are_not_finite_are_refused(void **state)
     for (int i = 0; i < 3; i++) {
         sl_session session = {.chunk = 2};
         session.logits[1][2] = odd[i];
-        assert_fails(&session, ids, 3, SL_ENUMERIC, "evaluation: a logit of token 1 is not finite");
+        assert_fails(&session, ids, 3, SL_ENUMERIC, "model: a logit of token 1 is not finite");
     }
     sl_session session = {.chunk = 2};
     session.logits[0][0] = NAN; /* the first one, against which the others are compared */
-    assert_fails(&session, ids, 3, SL_ENUMERIC, "evaluation: a logit of token 0 is not finite");
+    assert_fails(&session, ids, 3, SL_ENUMERIC, "model: a logit of token 0 is not finite");
 }
 
 static void a_failure_below_comes_through(void **state)

@@ -147,7 +147,9 @@ static sl_status generate(run *r, uint64_t start_ns, sl_error *err)
     while (report->generated_tokens < r->limit) {
         if (cli_interrupted()) break;
         int32_t id;
-        SL_TRY(sl_sampler_sample(r->sampler, r->logits, &id, err));
+        sl_error why = {0};
+        sl_status status = sl_sampler_sample(r->sampler, r->logits, &id, &why);
+        if (status != SL_OK) return SL_FAIL(err, status, "%s: %s", r->model, why.message);
         if (report->first_token_ns == 0) {
             report->first_token_ns = sl__now_ns() - start_ns;
             decode_ns = sl__now_ns();

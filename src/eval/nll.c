@@ -10,6 +10,7 @@
 #include "base/fail.h"
 
 typedef struct nll_task {
+    const char *path; /* of the model, for messages */
     const int32_t *ids;
     size_t count;
     uint32_t vocab_size;
@@ -37,8 +38,8 @@ static sl_status take_rows(void *ctx, size_t first, size_t count, const float *l
         size_t at = first + i;
         double nll = row_nll(logits + i * task->vocab_size, task->vocab_size, task->ids[at + 1]);
         if (!isfinite(nll))
-            return SL_FAIL(task->err, SL_ENUMERIC, "evaluation: a logit of token %zu is not finite",
-                           at);
+            return SL_FAIL(task->err, SL_ENUMERIC, "%s: a logit of token %zu is not finite",
+                           task->path, at);
         task->nll[at] = (float)nll;
     }
     return SL_OK;
@@ -59,7 +60,11 @@ sl_status sl_eval_nll(sl_session *session, const int32_t *ids, size_t count, flo
                            ids[i], i, info.vocab_size);
 
     sl_session_reset(session);
-    nll_task task = {
-        .ids = ids, .count = count, .vocab_size = info.vocab_size, .nll = nll, .err = err};
+    nll_task task = {.path = info.path,
+                     .ids = ids,
+                     .count = count,
+                     .vocab_size = info.vocab_size,
+                     .nll = nll,
+                     .err = err};
     return sl_session_eval(session, ids, count, NULL, take_rows, &task, err);
 }
