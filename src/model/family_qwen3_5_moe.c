@@ -57,8 +57,9 @@ static sl_status read_moe(sl__moe_desc *m, const sl__config *c, sl_error *err)
     SL_TRY(sl__config_u32(c, "num_experts", 1, 65535, &m->experts, err));
     SL_TRY(sl__config_u32(c, "num_experts_per_tok", 1, m->experts, &m->top_k, err));
     SL_TRY(sl__config_u32(c, "moe_intermediate_size", 1, WIDTH_MAX, &m->intermediate, err));
-    return sl__config_u32_or(c, "shared_expert_intermediate_size", 0, WIDTH_MAX, 0,
-                             &m->shared_intermediate, err);
+    /* No default: 0 would leave out a shared expert that the weights hold. */
+    return sl__config_u32(c, "shared_expert_intermediate_size", 0, WIDTH_MAX,
+                          &m->shared_intermediate, err);
 }
 
 /* Options of the format that this family does not have: named, not ignored. */
