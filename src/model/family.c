@@ -161,14 +161,29 @@ static sl_status fused_pieces(sl__expert_piece *pieces, const sl__store *store,
     return SL_OK;
 }
 
+/* A tensor of one part of one expert holds that and no more: rows too many would be a sign of a
+ * configuration that belongs to other weights. */
+static sl_status check_single(const sl__store *store, const sl__tensor *tensor, uint32_t rows,
+                              uint32_t cols, sl_error *err)
+{
+    if (tensor->dims == 2 && tensor->shape[0] == rows && tensor->shape[1] == cols) return SL_OK;
+    char shape[128];
+    return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: shape %s, but the configuration asks for "
+                   "[%u, %u]", sl__store_path(store), tensor->name,
+                   show_shape(tensor, shape, sizeof shape), rows, cols);
+}
+
 static sl_status single_pieces(sl__expert_piece *pieces, const sl__store *store,
                                const sl__expert_names *names, const char *prefix,
-                               const sl__moe_desc *moe, sl_error *err)
+                               const sl__moe_desc *moe, uint32_t hidden, sl_error *err)
 {
+    const uint32_t rows[SL_PART_COUNT] = {moe->intermediate, moe->intermediate, hidden};
+    const uint32_t cols[SL_PART_COUNT] = {hidden, hidden, moe->intermediate};
     for (uint32_t e = 0; e < moe->experts; e++) {
         for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
             const sl__tensor *tensor;
             SL_TRY(find_expert_tensor(&tensor, store, prefix, names->single[part], e, err));
+            SL_TRY(check_single(store, tensor, rows[part], cols[part], err));
             pieces[(size_t)e * SL_PART_COUNT + part] = (sl__expert_piece){tensor, 0};
         }
     }
@@ -192,7 +207,7 @@ sl_status sl__model_bind_experts(sl__store *store, const sl__family *family,
     if (!pieces) return SL_FAIL_NOMEM(err, "expert table");
     sl_status status = fused[0] && sl__store_find(store, fused)
                            ? fused_pieces(pieces, store, names, prefix, moe, desc->hidden, err)
-                           : single_pieces(pieces, store, names, prefix, moe, err);
+                           : single_pieces(pieces, store, names, prefix, moe, desc->hidden, err);
     if (status == SL_OK) {
         status = sl__store_bind_experts(store, layer, moe->experts, rows, cols, pieces, err);
     }
