@@ -23,6 +23,9 @@
 #define MISC_BYTES ((uint64_t)256 << 10) /* descriptions, stacks' first pages, and the like */
 #define STACK_TOUCHED_BYTES ((uint64_t)48 << 10) /* of a compute thread */
 
+/* More than any memory, and so little that sums of it stay in range. */
+#define STATE_FLOATS_MAX ((uint64_t)1 << 58)
+
 uint64_t sl__state_bytes(const sl__model_desc *desc, uint32_t context_tokens)
 {
     uint64_t floats = 0;
@@ -35,6 +38,8 @@ uint64_t sl__state_bytes(const sl__model_desc *desc, uint32_t context_tokens)
             floats += (uint64_t)sl__delta_conv_width(&l->delta) * (l->delta.conv_width - 1);
         }
         floats += 3 * SL_ARENA_ALIGN / sizeof(float); /* rounding */
+        /* A configuration may ask for so much: each layer adds less than this. */
+        if (floats > STATE_FLOATS_MAX) floats = STATE_FLOATS_MAX;
     }
     return floats * sizeof(float) + desc->layer_count * sizeof(sl__layer_state);
 }
