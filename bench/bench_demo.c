@@ -102,7 +102,8 @@ static void bench_tokenizer(const sl_tokenizer *tok, const char *text, size_t si
     size_t count;
     sl_error err = {0};
     uint64_t begin = sl__now_ns();
-    if (sl_tokenizer_encode(tok, text, size, true, &ids, &count, &err) != SL_OK) die(err.message);
+    if (sl_tokenizer_encode(tok, text, size, SL_ENCODE_ADDED, &ids, &count, &err) != SL_OK)
+        die(err.message);
     note(TOKENIZER, (double)size / 1e6 / seconds_since(begin));
     free(ids);
 }

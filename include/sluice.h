@@ -51,8 +51,9 @@ const char *sl_version(void); /* "0.1.0"; static string */
 
 typedef struct sl_tokenizer sl_tokenizer;
 
-/* Opens the tokenizer of a model: a pack, a checkpoint folder, or a tokenizer.json itself.
- * Reads no weights. The caller closes it. */
+/* Opens the tokenizer of a model: a pack, a checkpoint folder, or the file itself: tokenizer.json,
+ * or a tiktoken file, tiktoken.model (Kimi's, with the tokenizer_config.json beside it) or
+ * o200k*.tiktoken. Reads no weights. The caller closes it. */
 sl_status sl_tokenizer_open(sl_tokenizer **out, const char *path, sl_error *err);
 void sl_tokenizer_close(sl_tokenizer *tok); /* NULL is allowed */
 
@@ -62,15 +63,21 @@ uint32_t sl_tokenizer_vocab_size(const sl_tokenizer *tok);
 /* The id of a token given by its literal text ("<|im_end|>"), added tokens first; -1 if none. */
 int32_t sl_tokenizer_token_id(const sl_tokenizer *tok, const char *text);
 
+/* What sl_tokenizer_encode does besides; 0: nothing. */
+typedef enum sl_encode_flags {
+    SL_ENCODE_ADDED = 1, /* the text of added tokens ("<|im_start|>") becomes their ids; not for
+                          * text that must not be able to forge control tokens */
+    SL_ENCODE_BOS = 2,   /* what the tokenizer's post-processor puts around every text, such as a
+                          * BOS; not for text that has it already, as a chat template's does */
+} sl_encode_flags;
+
 /* Encodes `size` bytes. *ids is allocated with malloc and owned by the caller (free); NULL where
  * *count is 0. Bytes that are not UTF-8 are encoded as the byte tokens of themselves.
- * parse_added: whether the text of added tokens ("<|im_start|>") becomes their ids; pass false for
- * text that must not be able to forge control tokens. Adds no BOS unless the tokenizer's
- * post-processor does. */
+ * flags: sl_encode_flags, or'ed; others are SL_EINVAL. */
 sl_status sl_tokenizer_encode(const sl_tokenizer *tok, const char *text, size_t size,
-                              bool parse_added, int32_t **ids, size_t *count, sl_error *err);
+                              unsigned flags, int32_t **ids, size_t *count, sl_error *err);
 
-/* Decodes ids to bytes. *text is allocated with malloc, NUL-terminated, owned by the caller.
+/* Decodes ids to text. *text is allocated with malloc, NUL-terminated, owned by the caller.
  * skip_special leaves out added tokens that are marked special. Incomplete UTF-8 becomes U+FFFD. */
 sl_status sl_tokenizer_decode(const sl_tokenizer *tok, const int32_t *ids, size_t count,
                               bool skip_special, char **text, size_t *size, sl_error *err);
@@ -82,7 +89,9 @@ sl_status sl_detokenizer_create(sl_detokenizer **out, const sl_tokenizer *tok, b
 void sl_detokenizer_destroy(sl_detokenizer *detok);
 /* The text that `id` completes, borrowed until the next call, NUL-terminated; *size may be 0. */
 const char *sl_detokenizer_push(sl_detokenizer *detok, int32_t id, size_t *size);
-/* What is held back at the end (U+FFFD for an incomplete character), borrowed likewise. */
+/* What is held back at the end (U+FFFD for an incomplete character), borrowed likewise. What is
+ * pushed afterwards goes on: it does not count as the beginning of a text, whose first space some
+ * tokenizers drop. So pushing a prompt, then this, leaves a decoder for what follows the prompt. */
 const char *sl_detokenizer_finish(sl_detokenizer *detok, size_t *size);
 
 /* ---- engine ---------------------------------------------------------------------------------- */

@@ -128,16 +128,17 @@ static void inspecting(void **state)
     fail_each("inspect", inspect_model);
 }
 
-static sl_status open_tokenizer(sl_error *err)
+static sl_status use_tokenizer(const char *path, sl_error *err)
 {
     sl_tokenizer *tok = NULL;
     sl_detokenizer *detok = NULL;
     int32_t *ids = NULL;
     char *text = NULL;
     size_t count = 0, size;
-    sl_status status = sl_tokenizer_open(&tok, "data/tokenizer/small.json", err);
+    sl_status status = sl_tokenizer_open(&tok, path, err);
     if (status == SL_OK) {
-        status = sl_tokenizer_encode(tok, "a cafe\xcc\x81 <|x|>", 14, true, &ids, &count, err);
+        status = sl_tokenizer_encode(tok, "a cafe\xcc\x81 <|x|>", 14,
+                                     SL_ENCODE_ADDED | SL_ENCODE_BOS, &ids, &count, err);
     }
     if (status == SL_OK) status = sl_tokenizer_decode(tok, ids, count, false, &text, &size, err);
     if (status == SL_OK) status = sl_detokenizer_create(&detok, tok, false, err);
@@ -148,10 +149,50 @@ static sl_status open_tokenizer(sl_error *err)
     return status;
 }
 
+static sl_status use_bytes(sl_error *err)
+{
+    return use_tokenizer("data/tokenizer/small.json", err);
+}
+static sl_status use_text(sl_error *err)
+{
+    return use_tokenizer("data/tokenizer/small_text.json", err);
+}
+static sl_status use_ranks(sl_error *err)
+{
+    return use_tokenizer("data/tokenizer/o200k_small.tiktoken", err);
+}
+
 static void tokenizing(void **state)
 {
     (void)state;
-    fail_each("tokenizer", open_tokenizer);
+    fail_each("tokenizer of bytes", use_bytes);
+    fail_each("tokenizer of text", use_text);
+    fail_each("tiktoken", use_ranks);
+}
+
+/* Streaming: what a token needs is there before it comes. */
+static void detokenizing_allocates_nothing(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"data/tokenizer/small.json",
+                                        "data/tokenizer/small_text.json"};
+    for (size_t k = 0; k < 2; k++) {
+        sl_tokenizer *tok;
+        sl_detokenizer *detok;
+        sl_error err = {0};
+        size_t size;
+        assert_int_equal(sl_tokenizer_open(&tok, paths[k], &err), SL_OK);
+        assert_int_equal(sl_detokenizer_create(&detok, tok, false, &err), SL_OK);
+        calls = 0;
+        for (int round = 0; round < 3; round++) {
+            for (int32_t id = 0; id < (int32_t)sl_tokenizer_vocab_size(tok); id++)
+                sl_detokenizer_push(detok, id, &size);
+            sl_detokenizer_finish(detok, &size);
+        }
+        assert_int_equal(calls, 0);
+        sl_detokenizer_destroy(detok);
+        sl_tokenizer_close(tok);
+    }
 }
 
 static sl_status write_pack(sl_error *err)
@@ -229,6 +270,7 @@ int main(void)
         cmocka_unit_test(opening),    cmocka_unit_test(inspecting),
         cmocka_unit_test(tokenizing), cmocka_unit_test(packing),
         cmocka_unit_test(decoding_allocates_nothing),
+        cmocka_unit_test(detokenizing_allocates_nothing),
     };
     int bad = cmocka_run_group_tests(tests, NULL, NULL);
     test_remove_tree(dir);

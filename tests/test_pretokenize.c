@@ -242,7 +242,7 @@ static void a_regex_that_would_not_end_gives_up(void **state)
     int32_t *list;
     size_t count;
     sl_error err = {0};
-    assert_int_equal(sl_tokenizer_encode(tok, text, sizeof text, true, &list, &count, &err),
+    assert_int_equal(sl_tokenizer_encode(tok, text, sizeof text, 0, &list, &count, &err),
                      SL_EUNSUPPORTED);
     assert_string_equal(err.message,
                         "pre_tokenizer regex gave up on a text of 60 bytes: match limit exceeded");

@@ -60,13 +60,14 @@ static sl_sampler_options resolve_sampling(const sl_sampler_options *defaults, c
 
 static sl_status encode_prompt(run *r, sl_error *err)
 {
+    const unsigned flags = SL_ENCODE_ADDED | SL_ENCODE_BOS;
     if (r->prompt)
-        return sl_tokenizer_encode(r->tok, r->prompt, strlen(r->prompt), true, &r->ids, &r->count,
+        return sl_tokenizer_encode(r->tok, r->prompt, strlen(r->prompt), flags, &r->ids, &r->count,
                                    err);
     sl__buffer text;
     SL_TRY(cli_read(r->prompt_file, &text, err));
     sl_status status =
-        sl_tokenizer_encode(r->tok, text.data, text.size, true, &r->ids, &r->count, err);
+        sl_tokenizer_encode(r->tok, text.data, text.size, flags, &r->ids, &r->count, err);
     sl__buffer_free(&text);
     return status;
 }
@@ -96,6 +97,11 @@ static sl_status prepare(run *r, sl_error *err)
     for (size_t i = 0; i < r->count; i++)
         sl_sampler_accept_prompt(r->sampler, r->ids[i]);
     SL_TRY(sl_detokenizer_create(&r->detok, r->tok, true, err));
+    /* What comes continues the prompt: its first space is one. */
+    size_t size;
+    for (size_t i = 0; i < r->count; i++)
+        sl_detokenizer_push(r->detok, r->ids[i], &size);
+    sl_detokenizer_finish(r->detok, &size);
     r->logits = calloc(vocab, sizeof *r->logits);
     return r->logits ? SL_OK : SL_FAIL_NOMEM(err, "logits");
 }

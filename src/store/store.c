@@ -117,7 +117,7 @@ const json_t *sl__store_generation_config(const sl__store *store, const char **p
 
 bool sl__store_tokenizer_path(const sl__store *store, char *out, size_t out_size)
 {
-    static const char *const names[] = {"tokenizer.bin", "tokenizer.json"};
+    static const char *const names[] = {"tokenizer.bin", "tokenizer.json", "tiktoken.model"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (!has(store->folder, names[i])) continue;
         return sl__path_join(out, out_size, store->folder, names[i], NULL) == SL_OK;

@@ -8,6 +8,11 @@
  *     heap      (rank, position of the left symbol), least on top; an entry is stale, and is
  *               dropped, where the pair at its position now has another rank
  *
+ * Where tokens are text, a whole text may be one piece, with U+2581 for its spaces. If no merge
+ * joins a U+2581 to another character before it (word_mark), it is cut there first, into words:
+ *
+ *     ▁ O n c e ┊ ▁ u p o n ┊ ▁ ▁ a            no pair across a cut has a rank
+ *
  * Pieces repeat, so a table of those seen, direct-mapped by a hash of their bytes, says where in
  * the result their ids stand already. Both ways give the same ids, and so does the table.
  */
@@ -18,6 +23,7 @@
 #include "base/fail.h"
 #include "base/hash.h"
 #include "text/tokenizer_parts.h"
+#include "text/utf8.h"
 
 #define SHORT_MAX    64u /* symbols */
 #define SEEN_KEY_MAX 24u /* bytes of a piece that is remembered */
@@ -82,11 +88,52 @@ static inline uint32_t pair_rank(const sl_tokenizer *tok, uint32_t left, uint32_
     }
 }
 
-/* The symbols of a piece before any merge; bytes without a token become unk, or vanish. */
+/* What a character without a token of its own becomes: the tokens of its bytes. False where one of
+ * them is missing. */
+static bool fall_back(const sl__tok_header *h, const char *bytes, size_t size, uint32_t *ids)
+{
+    if (!(h->flags & SL__TOK_BYTE_FALLBACK)) return false;
+    for (size_t i = 0; i < size; i++) {
+        ids[i] = h->byte_ids[(unsigned char)bytes[i]];
+        if (ids[i] == SL__TOK_NONE) return false;
+    }
+    return true;
+}
+
+/* The symbols of a piece of characters. An unknown one is held until one with a token comes, which
+ * the bytes of one that fell back do not have: so the reference has it. */
+static uint32_t char_symbols(const sl_tokenizer *tok, const char *piece, size_t size, uint32_t *ids)
+{
+    const sl__tok_header *h = tok->header;
+    uint32_t count = 0;
+    bool unknown = false;
+    for (size_t i = 0, n; i < size; i += n) {
+        uint32_t cp;
+        n = (size_t)sl__utf8_step((const unsigned char *)piece + i, size - i, &cp);
+        uint32_t id = sl__token_find(tok->tokens, tok->slots, h->token_slots, tok->strings,
+                                     piece + i, n, SL__TOK_LITERAL);
+        if (id != SL__TOK_NONE) {
+            if (unknown) ids[count++] = h->unk_id;
+            unknown = false;
+            ids[count++] = id;
+        } else if (fall_back(h, piece + i, n, ids + count)) {
+            count += (uint32_t)n;
+        } else if (h->unk_id != SL__TOK_NONE) {
+            if (unknown && !(h->flags & SL__TOK_FUSE_UNK)) ids[count++] = h->unk_id;
+            unknown = true;
+        }
+    }
+    if (unknown) ids[count++] = h->unk_id;
+    return count;
+}
+
+/* The symbols of a piece before any merge, at most one a byte; bytes without a token become unk, or
+ * vanish. */
 static uint32_t first_symbols(const sl_tokenizer *tok, const char *piece, size_t size,
                               uint32_t *ids)
 {
     const sl__tok_header *h = tok->header;
+    if (h->flags & SL__TOK_CHARS) return char_symbols(tok, piece, size, ids);
     uint32_t count = 0;
     bool after_unk = false;
     for (size_t i = 0; i < size; i++) {
@@ -237,8 +284,10 @@ static sl_status merge_and_push(sl__bpe *bpe, const char *piece, size_t size, sl
 {
     const sl_tokenizer *tok = bpe->tok;
     if (tok->header->flags & SL__TOK_IGNORE_MERGES) {
-        uint32_t id = sl__token_find(tok->tokens, tok->slots, tok->header->token_slots,
-                                     tok->strings, piece, size, SL__TOK_BYTES);
+        bool chars = tok->header->flags & SL__TOK_CHARS;
+        uint32_t id =
+            sl__token_find(tok->tokens, tok->slots, tok->header->token_slots, tok->strings, piece,
+                           size, chars ? SL__TOK_LITERAL : SL__TOK_BYTES);
         if (id != SL__TOK_NONE) return sl__id_push(&bpe->ids, id, err);
     }
     if (size > SHORT_MAX) return merge_and_push_long(bpe, piece, size, err);
@@ -273,10 +322,32 @@ static sl_status seen_or_merge(sl__bpe *bpe, const char *piece, size_t size, sl_
     return SL_OK;
 }
 
-sl_status sl__bpe_piece(sl__bpe *bpe, const char *piece, size_t size, sl_error *err)
+static sl_status word(sl__bpe *bpe, const char *piece, size_t size, sl_error *err)
 {
     if (size <= SEEN_KEY_MAX) return seen_or_merge(bpe, piece, size, err);
     return merge_and_push(bpe, piece, size, err);
+}
+
+/* Cuts before every mark that another character stands before. */
+static sl_status words(sl__bpe *bpe, const char *piece, size_t size, sl_error *err)
+{
+    const size_t n = sizeof SL__WORD_MARK - 1;
+    size_t begin = 0, last = size; /* last: where the mark before this one ended */
+    for (size_t at = 0; at < size; at += n) {
+        at = sl__find_bytes(piece, size, at, SL__WORD_MARK, n);
+        if (at == size) break;
+        if (at > begin && at != last) {
+            SL_TRY(word(bpe, piece + begin, at - begin, err));
+            begin = at;
+        }
+        last = at + n;
+    }
+    return word(bpe, piece + begin, size - begin, err);
+}
+
+sl_status sl__bpe_piece(sl__bpe *bpe, const char *piece, size_t size, sl_error *err)
+{
+    return bpe->tok->header->word_mark ? words(bpe, piece, size, err) : word(bpe, piece, size, err);
 }
 
 sl_status sl__bpe_byte(sl__bpe *bpe, unsigned char byte, sl_error *err)

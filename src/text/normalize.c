@@ -1,12 +1,15 @@
-/* Normalising to NFC.
+/* The four normal forms of Unicode.
  *
- * Most text is in NFC already and should cost one look at each byte. Characters below U+0300, and
- * those of the ranges below, are stable: they are starters, NFC leaves them as they are, and none
- * joins with a character before it. So the text is cut before every stable character that a stable
- * one follows, and only what remains, runs of other characters with the one stable character before
- * them, goes through utf8proc: decomposed a character at a time, marks put in order here, composed.
+ * NFC first. Most text is in NFC already and should cost one look at each byte. Characters below
+ * U+0300, and those of the ranges below, are stable: they are starters, NFC leaves them as they
+ * are, and none joins with a character before it. So the text is cut before every stable character
+ * that a stable one follows, and only what remains, runs of other characters with the one stable
+ * character before them, goes through utf8proc: decomposed a character at a time, marks put in
+ * order here, composed.
  *
  *     q u a l i t [e ◌́] ␣ “ o k ” ␣ [A ◌̊] …        [ ] what utf8proc sees
+ *
+ * The other three are rare: a text that is not ASCII goes through utf8proc as a whole.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -124,20 +127,24 @@ static bool order_marks(utf8proc_int32_t *marks, size_t count)
     return true;
 }
 
-/* The canonical decomposition of text, with room for one more. */
-static sl_status decompose(chars *list, const char *text, size_t size, sl_error *err)
+/* No decomposition of a character is longer than eighteen (U+FDFA). */
+#define DECOMPOSED_MAX 32
+
+/* The decomposition of text, with room for one more. */
+static sl_status decompose(chars *list, const char *text, size_t size, utf8proc_option_t options,
+                           sl_error *err)
 {
-    const utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE;
     size_t marks = 0; /* how many of the last characters are marks that are not in order yet */
     for (size_t i = 0; i < size;) {
         uint32_t cp = 0;
         int boundary = 0;
         i += (size_t)sl__utf8_step((const unsigned char *)text + i, size - i, &cp);
-        /* No canonical decomposition is longer than four. */
-        if (!chars_reserve(list, 9)) return SL_FAIL_NOMEM(err, "normaliser");
+        if (!chars_reserve(list, DECOMPOSED_MAX + 1)) return SL_FAIL_NOMEM(err, "normaliser");
         utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)cp, list->data + list->count,
-                                                     8, options, &boundary);
-        if (n < 0 || n > 8) return SL_FAIL(err, SL_EFORMAT, "normaliser: U+%04X", (unsigned)cp);
+                                                     DECOMPOSED_MAX, options, &boundary);
+        if (n < 0 || n > DECOMPOSED_MAX) {
+            return SL_FAIL(err, SL_EFORMAT, "normaliser: U+%04X", (unsigned)cp);
+        }
         for (utf8proc_ssize_t k = 0; k < n; k++) {
             bool mark = combining_class(list->data[list->count]) != 0;
             if (!mark && !order_marks(list->data + list->count - marks, marks)) {
@@ -153,15 +160,19 @@ static sl_status decompose(chars *list, const char *text, size_t size, sl_error 
     return SL_OK;
 }
 
-/* Appends NFC of text, which is not empty and joins with nothing before or behind it. */
-static sl_status append_nfc(sl__buffer *out, const char *text, size_t size, sl_error *err)
+/* Appends a form of text, which is not empty and joins with nothing before or behind it. */
+static sl_status append_form(sl__buffer *out, sl__normal_form form, const char *text, size_t size,
+                             sl_error *err)
 {
+    utf8proc_option_t apart = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE;
+    utf8proc_option_t together = UTF8PROC_STABLE;
+    if (form == SL__NFKC || form == SL__NFKD) apart |= UTF8PROC_COMPAT;
+    if (form == SL__NFC || form == SL__NFKC) together |= UTF8PROC_COMPOSE;
     chars list = {.data = NULL};
-    sl_status status = decompose(&list, text, size, err);
+    sl_status status = decompose(&list, text, size, apart, err);
     if (status == SL_OK) {
         /* Writes UTF-8 over the code points, and a NUL behind it: hence the room for one more. */
-        utf8proc_ssize_t n = utf8proc_reencode(list.data, (utf8proc_ssize_t)list.count,
-                                               UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        utf8proc_ssize_t n = utf8proc_reencode(list.data, (utf8proc_ssize_t)list.count, together);
         if (n < 0)
             status = SL_FAIL(err, SL_EFORMAT, "normaliser: %s", utf8proc_errmsg(n));
         else if (!sl__buffer_append(out, list.data, (size_t)n)) {
@@ -172,7 +183,7 @@ static sl_status append_nfc(sl__buffer *out, const char *text, size_t size, sl_e
     return status;
 }
 
-sl_status sl__normalize_nfc(const char **text, size_t *size, sl__buffer *scratch, sl_error *err)
+static sl_status normalize_nfc(const char **text, size_t *size, sl__buffer *scratch, sl_error *err)
 {
     const char *from = *text;
     size_t n = *size, done = 0, begin, end;
@@ -184,11 +195,31 @@ sl_status sl__normalize_nfc(const char **text, size_t *size, sl__buffer *scratch
         if (!sl__buffer_append(scratch, from + done, begin - done)) {
             return SL_FAIL_NOMEM(err, "normaliser");
         }
-        SL_TRY(append_nfc(scratch, from + begin, end - begin, err));
+        SL_TRY(append_form(scratch, SL__NFC, from + begin, end - begin, err));
         done = end;
         find_run(from, n, done, &begin, &end);
     }
     if (!sl__buffer_append(scratch, from + done, n - done)) return SL_FAIL_NOMEM(err, "normaliser");
+    *text = scratch->data;
+    *size = scratch->size;
+    return SL_OK;
+}
+
+static bool is_ascii(const char *text, size_t size)
+{
+    unsigned char all = 0;
+    for (size_t i = 0; i < size; i++)
+        all |= (unsigned char)text[i];
+    return all < 0x80;
+}
+
+sl_status sl__normalize_form(sl__normal_form form, const char **text, size_t *size,
+                             sl__buffer *scratch, sl_error *err)
+{
+    if (form == SL__NFC) return normalize_nfc(text, size, scratch, err);
+    if (is_ascii(*text, *size)) return SL_OK;
+    sl__buffer_clear(scratch);
+    SL_TRY(append_form(scratch, form, *text, *size, err));
     *text = scratch->data;
     *size = scratch->size;
     return SL_OK;

@@ -43,14 +43,14 @@ typedef struct reader {
     size_t size, at;
     sl__buffer *out;
     unsigned depth;
-    const char *path;
+    const char *what, *path;
     sl_error *err;
 } reader;
 
 static sl_status refuse(reader *r, const char *what)
 {
-    return SL_FAIL(r->err, SL_EUNSUPPORTED, "%s: pre_tokenizer regex: %s is not supported: %.*s",
-                   r->path, what, (int)(r->size < 500 ? r->size : 500), r->pattern);
+    return SL_FAIL(r->err, SL_EUNSUPPORTED, "%s: %s regex: %s is not supported: %.*s", r->path,
+                   r->what, what, (int)(r->size < 500 ? r->size : 500), r->pattern);
 }
 
 static bool more(const reader *r)
@@ -648,10 +648,11 @@ static sl_status alternatives(reader *r)
     return SL_OK;
 }
 
-sl_status sl__regex_translate(sl__buffer *out, const char *pattern, size_t size, const char *path,
-                              sl_error *err)
+sl_status sl__regex_translate(sl__buffer *out, const char *pattern, size_t size, const char *what,
+                              const char *path, sl_error *err)
 {
-    reader r = {.pattern = pattern, .size = size, .out = out, .path = path, .err = err};
+    reader r = {
+        .pattern = pattern, .size = size, .out = out, .what = what, .path = path, .err = err};
     if (sl__utf8_valid(pattern, size) != size) return refuse(&r, "text that is not UTF-8");
     SL_TRY(alternatives(&r));
     if (more(&r)) return refuse(&r, "a ) without its (");

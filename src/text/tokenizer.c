@@ -7,10 +7,21 @@
 #include "text/tokenizer.h"
 #include "text/tokenizer_parts.h"
 
+/* Of a folder, the first of these that is there; the last where none is. */
+static sl_status find_file(char *file, size_t file_size, const char *dir, sl_error *err)
+{
+    static const char *const names[] = {"tokenizer.bin", "tokenizer.json", "tiktoken.model",
+                                        "tokenizer.json"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        SL_TRY(sl__path_join(file, file_size, dir, names[i], err));
+        if (sl__file_exists(file)) break;
+    }
+    return SL_OK;
+}
+
 static bool is_compiled(const char *data, size_t size)
 {
-    return size >= sizeof SL__TOK_MAGIC - 1 &&
-           memcmp(data, SL__TOK_MAGIC, sizeof SL__TOK_MAGIC - 1) == 0;
+    return sl__begins_with(data, size, SL__TOK_MAGIC, sizeof SL__TOK_MAGIC - 1);
 }
 
 sl_status sl_tokenizer_open(sl_tokenizer **out, const char *path, sl_error *err)
@@ -18,10 +29,7 @@ sl_status sl_tokenizer_open(sl_tokenizer **out, const char *path, sl_error *err)
     char file[SL_PATH_MAX];
     *out = NULL;
     if (sl__file_is_dir(path)) {
-        SL_TRY(sl__path_join(file, sizeof file, path, "tokenizer.bin", err));
-        if (!sl__file_exists(file)) {
-            SL_TRY(sl__path_join(file, sizeof file, path, "tokenizer.json", err));
-        }
+        SL_TRY(find_file(file, sizeof file, path, err));
         path = file;
     }
     char *data;
@@ -30,7 +38,8 @@ sl_status sl_tokenizer_open(sl_tokenizer **out, const char *path, sl_error *err)
     if (is_compiled(data, size)) {
         return sl__tokenizer_attach(out, (unsigned char *)data, size, path, err);
     }
-    sl_status status = sl__tokenizer_parse_json(out, data, size, path, err);
+    sl_status status = sl__tiktoken_is(path) ? sl__tiktoken_open(out, data, size, path, err)
+                                             : sl__tokenizer_parse_json(out, data, size, path, err);
     free(data);
     return status;
 }
@@ -38,7 +47,7 @@ sl_status sl_tokenizer_open(sl_tokenizer **out, const char *path, sl_error *err)
 void sl_tokenizer_close(sl_tokenizer *tok)
 {
     if (!tok) return;
-    for (uint32_t i = 0; tok->codes && i < tok->header->step_count; i++)
+    for (uint32_t i = 0; tok->codes && i < sl__step_total(tok->header); i++)
         pcre2_code_free(tok->codes[i]);
     free(tok->codes);
     free(tok->image);
@@ -71,7 +80,7 @@ int32_t sl_tokenizer_token_id(const sl_tokenizer *tok, const char *text)
 uint64_t sl__tokenizer_footprint(const sl_tokenizer *tok)
 {
     uint64_t bytes = sizeof *tok + tok->header->image_bytes;
-    for (uint32_t i = 0; i < tok->header->step_count; i++) {
+    for (uint32_t i = 0; i < sl__step_total(tok->header); i++) {
         size_t part = 0;
         bytes += sizeof *tok->codes;
         if (!tok->codes[i]) continue;

@@ -3,6 +3,7 @@
 #ifndef SL_TEXT_TOKENIZER_H
 #define SL_TEXT_TOKENIZER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "sluice.h"
@@ -11,6 +12,21 @@
  * names it. */
 sl_status sl__tokenizer_parse_json(sl_tokenizer **out, const char *text, size_t size,
                                    const char *path, sl_error *err);
+
+/* Whether a path is that of a tiktoken file: tiktoken.model or NAME.tiktoken. */
+bool sl__tiktoken_is(const char *path);
+/* From the bytes of a tiktoken file at path, whose name says what goes with it: tiktoken.model,
+ * Kimi's regex and the special tokens of the tokenizer_config.json beside it; o200k*.tiktoken, that
+ * regex and no special tokens. */
+sl_status sl__tiktoken_open(sl_tokenizer **out, const char *text, size_t size, const char *path,
+                            sl_error *err);
+
+/* The regexes that go with tiktoken files. */
+typedef enum sl__tiktoken_kind { SL__TIKTOKEN_O200K, SL__TIKTOKEN_KIMI } sl__tiktoken_kind;
+/* The same from bytes alone. config: those of a tokenizer_config.json, or NULL for none. */
+sl_status sl__tiktoken_parse(sl_tokenizer **out, const char *text, size_t size,
+                             sl__tiktoken_kind kind, const char *config, size_t config_size,
+                             const char *path, sl_error *err);
 
 /* The compiled form: everything the tokenizer needs, checksummed, little-endian, versioned, loads
  * without building tables. *data is allocated with malloc, owned by the caller. */

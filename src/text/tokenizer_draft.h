@@ -1,4 +1,4 @@
-/* A tokenizer image while it is being put together from a tokenizer.json. */
+/* A tokenizer image while it is being put together from a tokenizer.json or a tiktoken file. */
 #ifndef SL_TEXT_TOKENIZER_DRAFT_H
 #define SL_TEXT_TOKENIZER_DRAFT_H
 
@@ -15,7 +15,7 @@ typedef struct sl__tok_draft {
     sl__tok_added *added;  /* [added_room], head.added_count of them used */
     uint8_t *added_set;    /* of each: 0 raw, 1 normalised */
     uint32_t added_room;
-    sl__tok_step steps[SL__TOK_STEPS_MAX];
+    sl__tok_step steps[3][SL__TOK_STEPS_MAX]; /* normalising, pre-tokenising, decoding */
     uint32_t prefix[SL__TOK_WRAP_MAX], suffix[SL__TOK_WRAP_MAX];
     const char *path; /* for messages */
 } sl__tok_draft;
@@ -37,12 +37,48 @@ sl_status sl__draft_token(sl__tok_draft *draft, uint32_t id, const void *bytes, 
 void sl__draft_merge(sl__tok_draft *draft, uint32_t left, uint32_t right, uint32_t rank,
                      uint32_t result);
 
-/* The image, malloc'ed, checksummed. Sorts the added tokens. */
-sl_status sl__draft_assemble(sl__tok_draft *draft, unsigned char **image, size_t *size,
-                             sl_error *err);
+/* A step of one of the three lists, with the strings that its kind has; name is for messages. */
+typedef enum sl__step_list { SL__NORMALIZE, SL__CUT, SL__DECODE } sl__step_list;
+sl_status sl__draft_step(sl__tok_draft *draft, sl__step_list list, const sl__tok_step *step,
+                         const char *pattern, const char *extra, sl_error *err);
 
-/* normalizer, pre_tokenizer, post_processor and decoder of a tokenizer.json. */
+/* An added token: marks the entry of its id, makes content what it decodes to, and, where it is not
+ * empty, something to look for in a text: before normalisation, or after it and normalised too. Its
+ * id is below vocab_size and not that of another token. */
+typedef struct sl__new_added {
+    uint32_t id, flags; /* SL__ADDED_… */
+    const char *content;
+    bool special, normalized;
+} sl__new_added;
+sl_status sl__draft_added(sl__tok_draft *draft, const sl__new_added *added, sl_error *err);
+
+/* Sees whether words may be cut at SL__WORD_MARK; the merges are there. */
+void sl__draft_word_mark(sl__tok_draft *draft);
+
+/* Sorts the added tokens, makes the image of it all and opens that. */
+sl_status sl__draft_open(sl__tok_draft *draft, sl_tokenizer **out, sl_error *err);
+
+/* normalizer, pre_tokenizer, post_processor and decoder of a tokenizer.json; says whether it is
+ * byte-level by SL__TOK_CHARS. */
 sl_status sl__draft_pipeline(sl__tok_draft *draft, const json_t *root, sl_error *err);
+/* decoder alone. */
+sl_status sl__draft_decoder(sl__tok_draft *draft, const json_t *stage, sl_error *err);
+
+/* ---- reading a stage of a tokenizer.json; what ("decoder") is for messages ------------------- */
+
+sl_status sl__stage_type(const sl__tok_draft *draft, const json_t *stage, const char *what,
+                         const char **type, sl_error *err);
+sl_status sl__stage_unsupported(const sl__tok_draft *draft, const char *what, const char *type,
+                                sl_error *err);
+/* The replacement, the scheme and whether to split of a Metaspace; *mark is borrowed. */
+sl_status sl__stage_metaspace(const sl__tok_draft *draft, const json_t *stage, const char *what,
+                              const char **mark, sl__prepend_scheme *scheme, bool *splits,
+                              sl_error *err);
+/* pattern.String or pattern.Regex; *text is borrowed. */
+sl_status sl__stage_pattern(const sl__tok_draft *draft, const json_t *stage, const char **text,
+                            bool *regex, sl_error *err);
+/* Whether text is one character. */
+bool sl__is_one_char(const char *text);
 
 /* obj[key], or fallback where it is missing or null. */
 sl_status sl__draft_optional_bool(const json_t *obj, const char *key, const char *path,

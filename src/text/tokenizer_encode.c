@@ -8,10 +8,12 @@
 
 typedef struct encoder {
     const sl_tokenizer *tok;
-    bool parse_added;
+    unsigned flags;      /* SL_ENCODE_… */
+    const char *text;    /* all of it */
+    const char *stretch; /* the text whose beginning is that of all of it, or NULL */
+    sl__normalizer normalizer;
     sl__pretok pretok;
     sl__bpe bpe;
-    sl__buffer normalized;
     sl_error *err;
 } encoder;
 
@@ -29,7 +31,8 @@ static sl_status cut_added(encoder *e, unsigned set, const char *text, size_t si
     bool any = set == 0 ? h->added_raw > 0 : h->added_count > h->added_raw;
     size_t from = 0;
     sl__added_match match;
-    while (e->parse_added && any && sl__added_next(e->tok, set, text, size, from, &match)) {
+    while ((e->flags & SL_ENCODE_ADDED) && any &&
+           sl__added_next(e->tok, set, text, size, from, &match)) {
         if (match.begin > from) SL_TRY(plain(e, text + from, match.begin - from));
         SL_TRY(sl__id_push(&e->bpe.ids, match.id, e->err));
         from = match.end;
@@ -39,14 +42,16 @@ static sl_status cut_added(encoder *e, unsigned set, const char *text, size_t si
 
 static sl_status encode_normalized(encoder *e, const char *text, size_t size)
 {
-    return sl__pretokenize(&e->pretok, text, size, e->err);
+    return sl__pretokenize(&e->pretok, text, size, text == e->stretch, e->err);
 }
 
 static sl_status encode_raw(encoder *e, const char *text, size_t size)
 {
-    if (e->tok->header->flags & SL__TOK_NFC) {
-        SL_TRY(sl__normalize_nfc(&text, &size, &e->normalized, e->err));
+    bool first = text == e->text, moved = false;
+    if (e->normalizer.count > 0) {
+        SL_TRY(sl__normalizer_run(&e->normalizer, &text, &size, &moved, e->err));
     }
+    e->stretch = first && !moved ? text : NULL;
     return cut_added(e, 1, text, size, encode_normalized);
 }
 
@@ -73,36 +78,46 @@ static sl_status encode_bytes(encoder *e, const char *text, size_t size)
 static sl_status encode_wrapped(encoder *e, const char *text, size_t size)
 {
     const sl__tok_header *h = e->tok->header;
-    for (uint32_t i = 0; i < h->prefix_count; i++)
+    bool wrap = e->flags & SL_ENCODE_BOS;
+    for (uint32_t i = 0; wrap && i < h->prefix_count; i++)
         SL_TRY(sl__id_push(&e->bpe.ids, e->tok->wrap[i], e->err));
     SL_TRY(encode_bytes(e, text, size));
-    for (uint32_t i = 0; i < h->suffix_count; i++)
+    for (uint32_t i = 0; wrap && i < h->suffix_count; i++)
         SL_TRY(sl__id_push(&e->bpe.ids, e->tok->wrap[h->prefix_count + i], e->err));
     return SL_OK;
 }
 
+static sl_status encode(encoder *e, const char *text, size_t size)
+{
+    const sl_tokenizer *tok = e->tok;
+    SL_TRY(sl__normalizer_init(&e->normalizer, tok->steps, tok->header->normalize_count,
+                               tok->strings, tok->codes, e->err));
+    SL_TRY(sl__bpe_init(&e->bpe, tok, size, e->err));
+    SL_TRY(sl__pretok_init(&e->pretok, tok, take_piece, e, e->err));
+    return encode_wrapped(e, text, size);
+}
+
 sl_status sl_tokenizer_encode(const sl_tokenizer *tok, const char *text, size_t size,
-                              bool parse_added, int32_t **ids, size_t *count, sl_error *err)
+                              unsigned flags, int32_t **ids, size_t *count, sl_error *err)
 {
     *ids = NULL;
     *count = 0;
+    if (flags & ~(unsigned)(SL_ENCODE_ADDED | SL_ENCODE_BOS)) {
+        return SL_FAIL(err, SL_EINVAL, "encoding with unknown flags %#x", flags);
+    }
     if (size > INT32_MAX) {
         return SL_FAIL(err, SL_EINVAL, "a text of %zu bytes is too long to encode at once", size);
     }
-    encoder e = {.tok = tok, .parse_added = parse_added, .err = err};
-    sl__buffer_init(&e.normalized, SIZE_MAX - 1);
-    sl_status status = sl__bpe_init(&e.bpe, tok, size, err);
-    if (status == SL_OK) {
-        status = sl__pretok_init(&e.pretok, tok, take_piece, &e, err);
-        if (status == SL_OK) status = encode_wrapped(&e, text, size);
-        sl__pretok_free(&e.pretok);
-    }
+    encoder e = {.tok = tok, .flags = flags, .text = text, .err = err};
+    e.pretok.tok = tok; /* freed below, also where it was not reached */
+    sl_status status = encode(&e, text, size);
     if (status == SL_OK) {
         *ids = e.bpe.ids.data;
         *count = e.bpe.ids.count;
         e.bpe.ids.data = NULL;
     }
+    sl__pretok_free(&e.pretok);
     sl__bpe_free(&e.bpe);
-    sl__buffer_free(&e.normalized);
+    sl__normalizer_free(&e.normalizer);
     return status;
 }

@@ -11,9 +11,9 @@
 #include "text/utf8.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the image is used in place");
-_Static_assert(sizeof(sl__tok_header) == 64 + 1024 && sizeof(sl__tok_merge) == 16 &&
+_Static_assert(sizeof(sl__tok_header) == 80 + 1024 && sizeof(sl__tok_merge) == 16 &&
                    sizeof(sl__tok_token) == 8 && sizeof(sl__tok_added) == 16 &&
-                   sizeof(sl__tok_step) == 24,
+                   sizeof(sl__tok_step) == 32,
                "no padding in the image");
 
 uint32_t sl__token_find(const sl__tok_token *tokens, const uint32_t *slots, uint32_t slot_count,
@@ -44,14 +44,17 @@ static bool good_slots(uint32_t slots, uint64_t max)
 
 static sl_status check_header(const sl__tok_header *h, const char *path, sl_error *err)
 {
-    const uint32_t flags = SL__TOK_NFC | SL__TOK_IGNORE_MERGES | SL__TOK_FUSE_UNK;
-    if (h->flags & ~flags) return damaged(path, "unknown flags", err);
+    const uint32_t flags = SL__TOK_CHARS | SL__TOK_IGNORE_MERGES | SL__TOK_FUSE_UNK |
+                           SL__TOK_BYTE_FALLBACK | SL__TOK_APART;
+    if ((h->flags & ~flags) || h->word_mark > 1 || h->zero != 0)
+        return damaged(path, "unknown flags", err);
     if (h->vocab_size > SL__TOK_IDS_MAX) return damaged(path, "too many ids", err);
     if (!good_slots(h->merge_slots, 1u << 26) || !good_slots(h->token_slots, 1u << 26)) {
         return damaged(path, "the size of a table", err);
     }
     if (h->added_count > SL__TOK_ADDED_MAX || h->added_raw > h->added_count ||
-        h->step_count > SL__TOK_STEPS_MAX || h->prefix_count > SL__TOK_WRAP_MAX ||
+        h->normalize_count > SL__TOK_STEPS_MAX || h->step_count > SL__TOK_STEPS_MAX ||
+        h->decode_count > SL__TOK_STEPS_MAX || h->prefix_count > SL__TOK_WRAP_MAX ||
         h->suffix_count > SL__TOK_WRAP_MAX || h->strings_bytes > SL__TOK_STRINGS_MAX) {
         return damaged(path, "a count is too large", err);
     }
@@ -75,7 +78,7 @@ static sl_status find_sections(sl_tokenizer *tok, size_t size, const char *path,
         (uint64_t)h->vocab_size * sizeof(sl__tok_token),
         (uint64_t)h->token_slots * sizeof(uint32_t),
         (uint64_t)h->added_count * sizeof(sl__tok_added),
-        (uint64_t)h->step_count * sizeof(sl__tok_step),
+        (uint64_t)sl__step_total(h) * sizeof(sl__tok_step),
         ((uint64_t)h->prefix_count + h->suffix_count) * sizeof(uint32_t),
         h->strings_bytes,
     };
@@ -94,6 +97,8 @@ static sl_status find_sections(sl_tokenizer *tok, size_t size, const char *path,
     tok->slots = section[2];
     tok->added = section[3];
     tok->steps = section[4];
+    tok->cuts = tok->steps + h->normalize_count;
+    tok->decodes = tok->cuts + h->step_count;
     tok->wrap = section[5];
     tok->strings = section[6];
     return SL_OK;
@@ -113,6 +118,10 @@ static sl_status check_tables(sl_tokenizer *tok, const char *path, sl_error *err
         if ((tok->tokens[i].size_flags & 0xff & ~flags) ||
             !string_fits(tok, tok->tokens[i].offset, size)) {
             return damaged(path, "the text of a token", err);
+        }
+        if ((h->flags & SL__TOK_CHARS) &&
+            sl__utf8_valid(tok->strings + tok->tokens[i].offset, size) != size) {
+            return damaged(path, "a token that is not UTF-8", err);
         }
         if (size > tok->token_bytes_max) tok->token_bytes_max = size;
     }
@@ -175,24 +184,77 @@ static sl_status check_added(sl_tokenizer *tok, const char *path, sl_error *err)
     return SL_OK;
 }
 
+/* Whether what the step says is something that its list and kind have. */
+static bool good_step(const sl__tok_step *s, unsigned list)
+{
+    static const uint32_t kinds[3][2] = {
+        {SL__STEP_FORM, SL__STEP_LOWERCASE},
+        {SL__STEP_SPLIT_REGEX, SL__STEP_METASPACE},
+        {SL__STEP_DECODE_METASPACE, SL__STEP_DECODE_STRIP},
+    };
+    if (s->kind < kinds[list][0] || s->kind > kinds[list][1] || s->zero != 0) return false;
+    switch (s->kind) {
+    case SL__STEP_SPLIT_REGEX:
+    case SL__STEP_SPLIT_LITERAL:
+        return s->behavior <= SL__CONTIGUOUS && s->invert <= 1;
+    case SL__STEP_METASPACE:
+        return s->behavior <= SL__PREPEND_FIRST && s->size > 0;
+    case SL__STEP_FORM:
+        return s->behavior <= SL__NFKD;
+    case SL__STEP_TRIM:
+        return s->behavior <= 3;
+    case SL__STEP_REPLACE_LITERAL:
+    case SL__STEP_DECODE_REPLACE:
+        return s->size > 0;
+    case SL__STEP_DECODE_METASPACE:
+        return s->behavior <= 1 && s->size > 0;
+    case SL__STEP_DECODE_STRIP:
+        return s->behavior <= SL__STRIP_MAX && s->invert <= SL__STRIP_MAX && s->size > 0 &&
+               s->size <= 4;
+    default:
+        return true;
+    }
+}
+
+static bool good_text(const sl_tokenizer *tok, uint32_t offset, uint32_t size)
+{
+    return string_fits(tok, offset, size) && sl__utf8_valid(tok->strings + offset, size) == size;
+}
+
+/* Runs of byte tokens are of one step, and before tokens are joined. */
+static bool good_decoder(const sl_tokenizer *tok)
+{
+    bool taken = !(tok->header->flags & SL__TOK_CHARS);
+    for (uint32_t i = 0; i < tok->header->decode_count; i++) {
+        uint32_t kind = tok->decodes[i].kind;
+        if (kind == SL__STEP_DECODE_BYTES && taken) return false;
+        if (kind == SL__STEP_DECODE_BYTES || kind == SL__STEP_DECODE_FUSE) taken = true;
+    }
+    return true;
+}
+
 static sl_status compile_steps(sl_tokenizer *tok, const char *path, sl_error *err)
 {
-    uint32_t count = tok->header->step_count, spaces = 0;
+    const sl__tok_header *h = tok->header;
+    static const char *const names[] = {"a normaliser step", "a pre-tokeniser step",
+                                        "a decoder step"};
+    uint32_t count = sl__step_total(h);
     tok->codes = calloc(count ? count : 1, sizeof *tok->codes);
     if (!tok->codes) return SL_FAIL_NOMEM(err, "pre-tokeniser");
+    tok->cut_codes = tok->codes + h->normalize_count;
     for (uint32_t i = 0; i < count; i++) {
         const sl__tok_step *s = &tok->steps[i];
-        bool split = s->kind == SL__STEP_SPLIT_REGEX || s->kind == SL__STEP_SPLIT_LITERAL;
-        if (s->kind == SL__STEP_ADD_SPACE) spaces++;
-        if ((!split && s->kind != SL__STEP_ADD_SPACE) || spaces > 1 ||
-            s->behavior > SL__CONTIGUOUS || s->invert > 1 || s->zero != 0 ||
-            !string_fits(tok, s->offset, s->size) ||
-            sl__utf8_valid(tok->strings + s->offset, s->size) != s->size) {
-            return damaged(path, "a pre-tokeniser step", err);
+        unsigned list = i < h->normalize_count ? 0 : i < h->normalize_count + h->step_count ? 1 : 2;
+        if (!good_step(s, list) || !good_text(tok, s->offset, s->size) ||
+            !good_text(tok, s->extra_offset, s->extra_size)) {
+            return damaged(path, names[list], err);
         }
-        if (split) SL_TRY(sl__step_compile(&tok->codes[i], s, tok->strings, path, err));
+        SL_TRY(sl__step_compile(&tok->codes[i], s, tok->strings, path, err));
     }
-    return SL_OK;
+    if (!good_decoder(tok)) return damaged(path, names[2], err);
+    tok->decode_room = sl__decode_room(tok);
+    if (tok->decode_room > 0) return SL_OK;
+    return SL_FAIL(err, SL_EUNSUPPORTED, "%s: the decoder makes tokens too long", path);
 }
 
 static sl_status check_whole(const unsigned char *image, size_t size, const char *path,

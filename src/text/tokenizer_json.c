@@ -5,7 +5,10 @@
  * printable character: 21..7E, A1..AC and AE..FF stand for themselves, the other 68 bytes, in
  * order, for U+0100 and on. Here tokens are kept as the bytes that they mean. An entry with other
  * characters (a control token) cannot come out of merging; it is kept as it is written.
+ *
+ * Where the pre_tokenizer is not byte-level, all entries are text, and are kept as it.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,8 +48,8 @@ static sl_status bytes_of_key(parser *p, const char *key, size_t size, uint32_t 
     if (!sl__buffer_reserve(&p->bytes, size)) return SL_FAIL_NOMEM(p->err, "vocabulary");
     const unsigned char *from = (const unsigned char *)key;
     size_t n = 0;
-    *flag = SL__TOK_BYTES;
-    for (size_t i = 0; i < size;) {
+    *flag = p->draft.head.flags & SL__TOK_CHARS ? SL__TOK_LITERAL : SL__TOK_BYTES;
+    for (size_t i = 0; *flag == SL__TOK_BYTES && i < size;) {
         uint32_t cp = 0;
         int step = sl__utf8_step(from + i, size - i, &cp);
         if (step <= 0 || cp >= ALPHABET_END || p->byte_of[cp] < 0) {
@@ -208,22 +211,40 @@ static sl_status refuse_options(parser *p, const json_t *model)
     if (dropout > 0) {
         return SL_FAIL(p->err, SL_EUNSUPPORTED, "%s: model with dropout is not supported", p->path);
     }
-    bool fallback;
-    SL_TRY(sl__draft_optional_bool(model, "byte_fallback", p->path, false, &fallback, p->err));
-    if (fallback) {
-        return SL_FAIL(p->err, SL_EUNSUPPORTED, "%s: model with byte_fallback is not supported",
-                       p->path);
+    return SL_OK;
+}
+
+/* A character without a token becomes the tokens of its bytes. In the byte alphabet that is only
+ * left to itself if it cannot happen. */
+static sl_status parse_byte_fallback(parser *p)
+{
+    sl__tok_header *h = &p->draft.head;
+    if (h->flags & SL__TOK_CHARS) h->flags |= SL__TOK_BYTE_FALLBACK;
+    for (unsigned byte = 0; byte < 256; byte++) {
+        if (h->flags & SL__TOK_CHARS) {
+            char name[8];
+            snprintf(name, sizeof name, "<0x%02X>", byte);
+            const json_t *id = json_object_get(p->vocab, name);
+            if (id) SL_TRY(token_id(p, name, id, &h->byte_ids[byte]));
+        } else if (h->byte_ids[byte] == SL__TOK_NONE) {
+            return SL_FAIL(
+                p->err, SL_EUNSUPPORTED,
+                "%s: model with byte_fallback and no token of byte %02x is not supported", p->path,
+                byte);
+        }
     }
     return SL_OK;
 }
 
 static sl_status parse_options(parser *p, const json_t *model)
 {
-    bool ignore_merges, fuse_unk;
+    bool ignore_merges, fuse_unk, fallback;
+    SL_TRY(sl__draft_optional_bool(model, "byte_fallback", p->path, false, &fallback, p->err));
     SL_TRY(sl__draft_optional_bool(model, "ignore_merges", p->path, false, &ignore_merges, p->err));
     SL_TRY(sl__draft_optional_bool(model, "fuse_unk", p->path, false, &fuse_unk, p->err));
     if (ignore_merges) p->draft.head.flags |= SL__TOK_IGNORE_MERGES;
     if (fuse_unk) p->draft.head.flags |= SL__TOK_FUSE_UNK;
+    if (fallback) SL_TRY(parse_byte_fallback(p));
     if (!sl__json_has(model, "unk_token")) return SL_OK;
     const char *unk;
     SL_TRY(sl__json_str(model, "unk_token", p->path, &unk, p->err));
@@ -255,64 +276,33 @@ static sl_status check_model(parser *p, const json_t *model)
 
 /* ---- added tokens ---------------------------------------------------------------------------- */
 
-/* Marks the token, and makes its text what it decodes to. */
-static sl_status place_added(parser *p, uint32_t id, const char *content, bool special)
+static sl_status check_added_id(const parser *p, uint32_t id, const char *content)
 {
-    sl__tok_token *token = &p->draft.tokens[id];
+    uint32_t flags = p->draft.tokens[id].size_flags & 0xff;
     const json_t *listed = json_object_get(p->vocab, content);
-    uint32_t kept = token->size_flags & 0xff, size = (uint32_t)strlen(content);
-    if ((kept & SL__TOK_ADDED) ||
-        (listed ? json_integer_value(listed) != (json_int_t)id : kept != 0)) {
-        return SL_FAIL(p->err, SL_EFORMAT,
-                       "%s: added token \"%.200s\": its id %u and the vocab disagree", p->path,
-                       content, id);
-    }
-    bool same = (kept & SL__TOK_BYTES) && token->size_flags >> 8 == size &&
-                memcmp(p->draft.strings.data + token->offset, content, size) == 0;
-    if (!same) {
-        SL_TRY(sl__draft_string(&p->draft, content, size, &token->offset, p->err));
-        kept = SL__TOK_LITERAL;
-    }
-    token->size_flags = size << 8 | kept | SL__TOK_ADDED | (special ? SL__TOK_SPECIAL : 0u);
-    return SL_OK;
-}
-
-/* What is searched for: the content, normalised as the text will be. */
-static sl_status search_text(parser *p, const char *content, bool normalized, sl__tok_added *added)
-{
-    const char *text = content;
-    size_t size = strlen(content);
-    if (normalized && (p->draft.head.flags & SL__TOK_NFC)) {
-        SL_TRY(sl__normalize_nfc(&text, &size, &p->key, p->err));
-    }
-    added->size = (uint32_t)size;
-    return sl__draft_string(&p->draft, text, size, &added->offset, p->err);
+    bool other = listed ? json_integer_value(listed) != (json_int_t)id : flags != 0;
+    if (!other && !(flags & SL__TOK_ADDED)) return SL_OK;
+    return SL_FAIL(p->err, SL_EFORMAT,
+                   "%s: added token \"%.200s\": its id %u and the vocab disagree", p->path, content,
+                   id);
 }
 
 static sl_status parse_added_token(parser *p, const json_t *item)
 {
     static const char *const names[] = {"lstrip", "rstrip", "single_word", "special", "normalized"};
     static const uint32_t flags[] = {SL__ADDED_LSTRIP, SL__ADDED_RSTRIP, SL__ADDED_SINGLE_WORD};
-    const char *content;
     bool on[5];
-    sl__tok_added added = {.flags = 0};
+    sl__new_added added = {.flags = 0};
     SL_TRY(sl__json_u32(item, "id", p->path, 0, SL__TOK_IDS_MAX - 1, &added.id, p->err));
-    SL_TRY(sl__json_str(item, "content", p->path, &content, p->err));
-    if (strlen(content) >= 1u << 20) {
-        return SL_FAIL(p->err, SL_EFORMAT, "%s: added token %u is too long", p->path, added.id);
-    }
+    SL_TRY(sl__json_str(item, "content", p->path, &added.content, p->err));
     for (unsigned i = 0; i < 5; i++) {
         SL_TRY(sl__draft_optional_bool(item, names[i], p->path, false, &on[i], p->err));
         if (i < 3 && on[i]) added.flags |= flags[i];
     }
-    SL_TRY(place_added(p, added.id, content, on[3]));
-    if (content[0] == '\0') return SL_OK; /* cannot be found in a text */
-    SL_TRY(search_text(p, content, on[4], &added));
-    uint32_t index = p->draft.head.added_count++;
-    assert(index < p->draft.added_room);
-    p->draft.added[index] = added;
-    p->draft.added_set[index] = on[4];
-    return SL_OK;
+    added.special = on[3];
+    added.normalized = on[4];
+    SL_TRY(check_added_id(p, added.id, added.content));
+    return sl__draft_added(&p->draft, &added, p->err);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -348,6 +338,7 @@ static sl_status parse_root(parser *p, const json_t *root)
     SL_TRY(parse_vocab(p));
     SL_TRY(parse_merges(p, merges));
     SL_TRY(parse_options(p, model));
+    sl__draft_word_mark(&p->draft);
     json_array_foreach(added, i, item) SL_TRY(parse_added_token(p, item));
     SL_TRY(check_wrap(p, p->draft.prefix, p->draft.head.prefix_count));
     return check_wrap(p, p->draft.suffix, p->draft.head.suffix_count);
@@ -357,8 +348,6 @@ sl_status sl__tokenizer_parse_json(sl_tokenizer **out, const char *text, size_t 
                                    const char *path, sl_error *err)
 {
     json_t *root;
-    unsigned char *image;
-    size_t image_bytes;
     *out = NULL;
     SL_TRY(sl__json_parse(text, size, path, &root, err));
     parser p = {.path = path, .err = err};
@@ -367,11 +356,10 @@ sl_status sl__tokenizer_parse_json(sl_tokenizer **out, const char *text, size_t 
     sl__buffer_init(&p.key, SL__TOK_STRINGS_MAX);
     sl__buffer_init(&p.bytes, SL__TOK_STRINGS_MAX);
     sl_status status = parse_root(&p, root);
-    if (status == SL_OK) status = sl__draft_assemble(&p.draft, &image, &image_bytes, err);
+    if (status == SL_OK) status = sl__draft_open(&p.draft, out, err);
     sl__buffer_free(&p.key);
     sl__buffer_free(&p.bytes);
     sl__draft_free(&p.draft);
     json_decref(root);
-    if (status != SL_OK) return status;
-    return sl__tokenizer_attach(out, image, image_bytes, path, err);
+    return status;
 }

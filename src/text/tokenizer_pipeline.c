@@ -5,10 +5,14 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "text/tokenizer_draft.h"
+#include "text/utf8.h"
 
 /* What the ByteLevel pre-tokenizer splits at. */
 #define GPT2_REGEX                                                                                 \
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+
+/* What the Whitespace pre-tokenizer keeps. Its \w counts the two joiners. */
+#define WORDS_REGEX "[\\w\\u200c\\u200d]+|[^\\w\\s\\u200c\\u200d]+"
 
 sl_status sl__draft_optional_bool(const json_t *obj, const char *key, const char *path,
                                   bool fallback, bool *out, sl_error *err)
@@ -18,7 +22,7 @@ sl_status sl__draft_optional_bool(const json_t *obj, const char *key, const char
     return sl__json_bool(obj, key, path, out, err);
 }
 
-static sl_status type_of(const sl__tok_draft *draft, const json_t *stage, const char *what,
+sl_status sl__stage_type(const sl__tok_draft *draft, const json_t *stage, const char *what,
                          const char **type, sl_error *err)
 {
     if (!json_is_object(stage)) {
@@ -27,8 +31,8 @@ static sl_status type_of(const sl__tok_draft *draft, const json_t *stage, const 
     return sl__json_str(stage, "type", draft->path, type, err);
 }
 
-static sl_status unsupported(const sl__tok_draft *draft, const char *what, const char *type,
-                             sl_error *err)
+sl_status sl__stage_unsupported(const sl__tok_draft *draft, const char *what, const char *type,
+                                sl_error *err)
 {
     return SL_FAIL(err, SL_EUNSUPPORTED, "%s: %s type %.100s is not supported", draft->path, what,
                    type);
@@ -56,37 +60,115 @@ static sl_status each(pipeline *p, const json_t *stage, const char *what, const 
     return SL_OK;
 }
 
+sl_status sl__stage_pattern(const sl__tok_draft *draft, const json_t *stage, const char **text,
+                            bool *regex, sl_error *err)
+{
+    const json_t *pattern = json_object_get(stage, "pattern");
+    *regex = sl__json_has(pattern, "Regex");
+    return sl__json_str(pattern, *regex ? "Regex" : "String", draft->path, text, err);
+}
+
+bool sl__is_one_char(const char *text)
+{
+    uint32_t cp;
+    size_t size = strlen(text);
+    return size > 0 && sl__utf8_step((const unsigned char *)text, size, &cp) == (int)size;
+}
+
+sl_status sl__stage_metaspace(const sl__tok_draft *draft, const json_t *stage, const char *what,
+                              const char **mark, sl__prepend_scheme *scheme, bool *splits,
+                              sl_error *err)
+{
+    static const char *const names[] = {"never", "always", "first"};
+    const char *name = "always";
+    bool prefix;
+    SL_TRY(sl__json_str(stage, "replacement", draft->path, mark, err));
+    if (!sl__is_one_char(*mark)) {
+        return SL_FAIL(err, SL_EFORMAT, "%s: %s: Metaspace replacement is not one character",
+                       draft->path, what);
+    }
+    SL_TRY(sl__draft_optional_bool(stage, "split", draft->path, true, splits, err));
+    /* The older form has add_prefix_space instead of a scheme. */
+    SL_TRY(sl__draft_optional_bool(stage, "add_prefix_space", draft->path, true, &prefix, err));
+    if (!prefix) name = "never";
+    if (sl__json_has(stage, "prepend_scheme")) {
+        SL_TRY(sl__json_str(stage, "prepend_scheme", draft->path, &name, err));
+    }
+    unsigned i = 0;
+    while (i < 3 && strcmp(name, names[i]) != 0)
+        i++;
+    if (i == 3 || (!prefix && i != SL__PREPEND_NEVER)) {
+        return SL_FAIL(err, i == 3 ? SL_EUNSUPPORTED : SL_EFORMAT,
+                       "%s: %s: Metaspace prepend_scheme %.100s %s", draft->path, what, name,
+                       i == 3 ? "is not supported" : "and add_prefix_space false disagree");
+    }
+    *scheme = (sl__prepend_scheme)i;
+    return SL_OK;
+}
+
 /* ---- normalizer ------------------------------------------------------------------------------ */
+
+static sl_status add_normal(pipeline *p, sl__step_kind kind, uint32_t behavior, const char *pattern,
+                            const char *extra)
+{
+    const sl__tok_step step = {.kind = kind, .behavior = behavior};
+    return sl__draft_step(p->draft, SL__NORMALIZE, &step, pattern, extra, p->err);
+}
+
+static sl_status replace(pipeline *p, const json_t *stage)
+{
+    const char *pattern, *content;
+    bool regex;
+    SL_TRY(sl__stage_pattern(p->draft, stage, &pattern, &regex, p->err));
+    SL_TRY(sl__json_str(stage, "content", p->draft->path, &content, p->err));
+    if (!regex && pattern[0] == '\0') {
+        return SL_FAIL(p->err, SL_EUNSUPPORTED,
+                       "%s: normalizer Replace of an empty text is not supported", p->draft->path);
+    }
+    return add_normal(p, regex ? SL__STEP_REPLACE_REGEX : SL__STEP_REPLACE_LITERAL, 0, pattern,
+                      content);
+}
+
+static sl_status trim(pipeline *p, const json_t *stage)
+{
+    bool left, right;
+    SL_TRY(sl__json_bool(stage, "strip_left", p->draft->path, &left, p->err));
+    SL_TRY(sl__json_bool(stage, "strip_right", p->draft->path, &right, p->err));
+    return add_normal(p, SL__STEP_TRIM, (left ? 1u : 0u) | (right ? 2u : 0u), "", "");
+}
 
 static sl_status normalizer(pipeline *p, const json_t *stage)
 {
-    const char *type;
-    SL_TRY(type_of(p->draft, stage, "normalizer", &type, p->err));
+    static const char *const forms[] = {"NFC", "NFD", "NFKC", "NFKD"};
+    const char *type, *text;
+    SL_TRY(sl__stage_type(p->draft, stage, "normalizer", &type, p->err));
+    for (uint32_t form = 0; form < 4; form++)
+        if (strcmp(type, forms[form]) == 0) return add_normal(p, SL__STEP_FORM, form, "", "");
     if (strcmp(type, "Sequence") == 0) {
         return each(p, stage, "normalizer", "normalizers", normalizer);
     }
-    if (strcmp(type, "NFC") != 0) return unsupported(p->draft, "normalizer", type, p->err);
-    p->draft->head.flags |= SL__TOK_NFC;
-    return SL_OK;
+    if (strcmp(type, "Replace") == 0) return replace(p, stage);
+    if (strcmp(type, "Strip") == 0) return trim(p, stage);
+    if (strcmp(type, "StripAccents") == 0) return add_normal(p, SL__STEP_STRIP_MARKS, 0, "", "");
+    if (strcmp(type, "Lowercase") == 0) return add_normal(p, SL__STEP_LOWERCASE, 0, "", "");
+    if (strcmp(type, "Prepend") == 0) {
+        SL_TRY(sl__json_str(stage, "prepend", p->draft->path, &text, p->err));
+        return add_normal(p, SL__STEP_PREPEND, 0, text, "");
+    }
+    return sl__stage_unsupported(p->draft, "normalizer", type, p->err);
 }
 
 /* ---- pre_tokenizer --------------------------------------------------------------------------- */
 
-static sl_status add_step(pipeline *p, sl__step_kind kind, sl__step_behavior behavior, bool invert,
+static sl_status add_step(pipeline *p, sl__step_kind kind, uint32_t behavior, bool invert,
                           const char *pattern)
 {
-    sl__tok_draft *draft = p->draft;
-    if (draft->head.step_count == SL__TOK_STEPS_MAX) {
-        return SL_FAIL(p->err, SL_EUNSUPPORTED, "%s: more than %u pre_tokenizer steps", draft->path,
-                       SL__TOK_STEPS_MAX);
-    }
-    sl__tok_step *step = &draft->steps[draft->head.step_count++];
-    *step = (sl__tok_step){.kind = kind, .behavior = behavior, .invert = invert};
-    step->size = (uint32_t)strlen(pattern);
-    return sl__draft_string(draft, pattern, step->size, &step->offset, p->err);
+    const sl__tok_step step = {.kind = kind, .behavior = behavior, .invert = invert};
+    return sl__draft_step(p->draft, SL__CUT, &step, pattern, "", p->err);
 }
 
-static sl_status behavior_of(pipeline *p, const json_t *stage, sl__step_behavior *behavior)
+static sl_status behavior_of(pipeline *p, const json_t *stage, const char *what,
+                             sl__step_behavior *behavior)
 {
     static const char *const names[] = {"Isolated", "Removed", "MergedWithPrevious",
                                         "MergedWithNext", "Contiguous"};
@@ -97,21 +179,38 @@ static sl_status behavior_of(pipeline *p, const json_t *stage, sl__step_behavior
         *behavior = (sl__step_behavior)i;
         return SL_OK;
     }
-    return SL_FAIL(p->err, SL_EUNSUPPORTED, "%s: Split behavior %.100s is not supported",
-                   p->draft->path, name);
+    return SL_FAIL(p->err, SL_EUNSUPPORTED, "%s: %s behavior %.100s is not supported",
+                   p->draft->path, what, name);
 }
 
 static sl_status split(pipeline *p, const json_t *stage)
 {
-    const json_t *pattern = json_object_get(stage, "pattern");
-    bool regex = sl__json_has(pattern, "Regex"), invert;
+    bool regex, invert;
     const char *text;
     sl__step_behavior behavior = SL__ISOLATED;
-    SL_TRY(sl__json_str(pattern, regex ? "Regex" : "String", p->draft->path, &text, p->err));
-    SL_TRY(behavior_of(p, stage, &behavior));
+    SL_TRY(sl__stage_pattern(p->draft, stage, &text, &regex, p->err));
+    SL_TRY(behavior_of(p, stage, "Split", &behavior));
     SL_TRY(sl__draft_optional_bool(stage, "invert", p->draft->path, false, &invert, p->err));
     return add_step(p, regex ? SL__STEP_SPLIT_REGEX : SL__STEP_SPLIT_LITERAL, behavior, invert,
                     text);
+}
+
+static sl_status punctuation(pipeline *p, const json_t *stage)
+{
+    sl__step_behavior behavior = SL__ISOLATED;
+    if (sl__json_has(stage, "behavior")) SL_TRY(behavior_of(p, stage, "Punctuation", &behavior));
+    return add_step(p, SL__STEP_SPLIT_REGEX, behavior, false, "[\\p{P}$+<=>^`|~]");
+}
+
+static sl_status metaspace(pipeline *p, const json_t *stage)
+{
+    const char *mark;
+    sl__prepend_scheme scheme = SL__PREPEND_NEVER;
+    bool splits = true;
+    SL_TRY(sl__stage_metaspace(p->draft, stage, "pre_tokenizer", &mark, &scheme, &splits, p->err));
+    SL_TRY(add_step(p, SL__STEP_METASPACE, scheme, false, mark));
+    if (!splits) return SL_OK;
+    return add_step(p, SL__STEP_SPLIT_LITERAL, SL__MERGED_WITH_NEXT, false, mark);
 }
 
 static sl_status digits(pipeline *p, const json_t *stage)
@@ -137,7 +236,7 @@ static sl_status byte_level(pipeline *p, const json_t *stage)
 static sl_status pre_tokenizer(pipeline *p, const json_t *stage)
 {
     const char *type;
-    SL_TRY(type_of(p->draft, stage, "pre_tokenizer", &type, p->err));
+    SL_TRY(sl__stage_type(p->draft, stage, "pre_tokenizer", &type, p->err));
     if (strcmp(type, "Sequence") == 0) {
         return each(p, stage, "pre_tokenizer", "pretokenizers", pre_tokenizer);
     }
@@ -150,7 +249,15 @@ static sl_status pre_tokenizer(pipeline *p, const json_t *stage)
     if (strcmp(type, "Split") == 0) return split(p, stage);
     if (strcmp(type, "Digits") == 0) return digits(p, stage);
     if (strcmp(type, "ByteLevel") == 0) return byte_level(p, stage);
-    return unsupported(p->draft, "pre_tokenizer", type, p->err);
+    if (strcmp(type, "Metaspace") == 0) return metaspace(p, stage);
+    if (strcmp(type, "Punctuation") == 0) return punctuation(p, stage);
+    if (strcmp(type, "Whitespace") == 0) {
+        return add_step(p, SL__STEP_SPLIT_REGEX, SL__REMOVED, true, WORDS_REGEX);
+    }
+    if (strcmp(type, "WhitespaceSplit") == 0) {
+        return add_step(p, SL__STEP_SPLIT_REGEX, SL__REMOVED, false, "\\s");
+    }
+    return sl__stage_unsupported(p->draft, "pre_tokenizer", type, p->err);
 }
 
 /* ---- post_processor -------------------------------------------------------------------------- */
@@ -226,25 +333,16 @@ static sl_status template_processing(pipeline *p, const json_t *stage)
 static sl_status post_processor(pipeline *p, const json_t *stage)
 {
     const char *type;
-    SL_TRY(type_of(p->draft, stage, "post_processor", &type, p->err));
+    SL_TRY(sl__stage_type(p->draft, stage, "post_processor", &type, p->err));
     if (strcmp(type, "Sequence") == 0) {
         return each(p, stage, "post_processor", "processors", post_processor);
     }
     if (strcmp(type, "ByteLevel") == 0) return SL_OK; /* changes offsets only */
     if (strcmp(type, "TemplateProcessing") == 0) return template_processing(p, stage);
-    return unsupported(p->draft, "post_processor", type, p->err);
+    return sl__stage_unsupported(p->draft, "post_processor", type, p->err);
 }
 
-/* ---- decoder --------------------------------------------------------------------------------- */
-
-static sl_status decoder(pipeline *p, const json_t *stage)
-{
-    const char *type;
-    SL_TRY(type_of(p->draft, stage, "decoder", &type, p->err));
-    if (strcmp(type, "Sequence") == 0) return each(p, stage, "decoder", "decoders", decoder);
-    if (strcmp(type, "ByteLevel") == 0) return SL_OK;
-    return unsupported(p->draft, "decoder", type, p->err);
-}
+/* ---- all ------------------------------------------------------------------------------------- */
 
 sl_status sl__draft_pipeline(sl__tok_draft *draft, const json_t *root, sl_error *err)
 {
@@ -255,13 +353,13 @@ sl_status sl__draft_pipeline(sl__tok_draft *draft, const json_t *root, sl_error 
     if (sl__json_has(root, "pre_tokenizer")) {
         SL_TRY(pre_tokenizer(&p, json_object_get(root, "pre_tokenizer")));
     }
-    if (!p.byte_level) {
-        return SL_FAIL(err, SL_EUNSUPPORTED,
-                       "%s: a pre_tokenizer without ByteLevel is not supported", draft->path);
-    }
+    if (!p.byte_level) draft->head.flags |= SL__TOK_CHARS;
     if (sl__json_has(root, "post_processor")) {
         SL_TRY(post_processor(&p, json_object_get(root, "post_processor")));
     }
-    if (!sl__json_has(root, "decoder")) return SL_OK;
-    return decoder(&p, json_object_get(root, "decoder"));
+    if (sl__json_has(root, "decoder")) {
+        return sl__draft_decoder(draft, json_object_get(root, "decoder"), err);
+    }
+    if (!p.byte_level) draft->head.flags |= SL__TOK_APART;
+    return SL_OK;
 }

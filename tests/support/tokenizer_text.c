@@ -201,7 +201,7 @@ char *tokenizer_pieces(const sl_tokenizer *tok, const char *text, size_t size)
     sl__buffer_init(&out, 1u << 30);
     sl__buffer_append_str(&out, "");
     assert_int_equal(sl__pretok_init(&pretok, tok, take_piece, &out, &err), SL_OK);
-    if (sl__pretokenize(&pretok, text, size, &err) != SL_OK) fail_msg("%s", err.message);
+    if (sl__pretokenize(&pretok, text, size, true, &err) != SL_OK) fail_msg("%s", err.message);
     sl__pretok_free(&pretok);
     assert_false(out.failed);
     return out.data;
