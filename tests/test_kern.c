@@ -20,7 +20,8 @@
 #include "kern/kern.h"
 #include "kern_check.h"
 
-static const sl__dtype weight_types[] = {SL_F32, SL_F16, SL_BF16, SL_Q8, SL_Q4, SL_Q3, SL_Q2};
+static const sl__dtype weight_types[] = {SL_F32, SL_F16, SL_BF16, SL_Q8,
+                                         SL_Q4,  SL_Q3,  SL_Q2,   SL_MXFP4};
 #define WEIGHT_TYPES (sizeof weight_types / sizeof weight_types[0])
 
 /* ---- the contract, plainly ------------------------------------------------------------------- */
@@ -50,9 +51,21 @@ static unsigned plain_code(sl__dtype type, const unsigned char *codes, uint32_t 
     }
 }
 
-static float plain_weight(sl__dtype type, const unsigned char *row, uint32_t c)
+static float plain_mxfp4(const unsigned char *row, const unsigned char *scales, uint32_t c)
+{
+    static const double values[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+    unsigned code = c % 2 == 0 ? row[c / 2] & 15u : (unsigned)row[c / 2] >> 4;
+    int s = scales[c / 32];
+    double value = s == 255 ? (double)NAN : ldexp(values[code & 7u], s - 127);
+    return (float)((code & 8u) != 0 ? -value : value); /* beyond float's range: infinity */
+}
+
+/* scales: of the row, where the type has a plane of them. */
+static float plain_weight(sl__dtype type, const unsigned char *row, const unsigned char *scales,
+                          uint32_t c)
 {
     float value;
+    if (type == SL_MXFP4) return plain_mxfp4(row, scales, c);
     if (type == SL_F32) {
         memcpy(&value, row + (size_t)c * 4, 4);
         return value;
@@ -90,6 +103,7 @@ static void fill_weights(sl__dtype type, unsigned char *p, size_t row_bytes, uin
     size_t unit = type == SL_F32 ? 4 : type < SL_Q8 ? 2 : sl__dtype_block_bytes(type);
     for (size_t i = 0; i < row_bytes * rows; i++)
         p[i] = (unsigned char)random_u32();
+    if (type == SL_MXFP4) return;
     for (uint32_t r = 0; r < rows; r++) {
         unsigned char *row = p + r * row_bytes;
         for (size_t i = 0; i + unit <= row_bytes; i += unit) {
@@ -105,6 +119,16 @@ static void fill_weights(sl__dtype type, unsigned char *p, size_t row_bytes, uin
                 memcpy(row + i, h, 4);
         }
     }
+}
+
+/* Random scales of `rows` rows, about 1 in size; NULL for types without. */
+static unsigned char *random_scales(sl__dtype type, size_t row_bytes, uint32_t rows)
+{
+    if (!sl__dtype_has_scales(type)) return NULL;
+    unsigned char *p = guarded(row_bytes * rows, random_u32() % 8);
+    for (size_t i = 0; i < row_bytes * rows; i++)
+        p[i] = (unsigned char)(120 + random_u32() % 8);
+    return p;
 }
 
 static size_t row_bytes_of(sl__dtype type, uint32_t cols)
@@ -133,11 +157,18 @@ static void test_dtype_table(void **state)
     assert_string_equal(sl__dtype_name(SL_DTYPE_ALL), "?");
     assert_int_equal(sl__dtype_block_bytes(SL_DTYPE_ALL), 0);
 
-    static const uint32_t bytes[] = {256, 128, 128, 68, 36, 28, 20};
+    static const uint32_t bytes[] = {256, 128, 128, 68, 36, 28, 20, 32};
     for (unsigned i = 0; i < WEIGHT_TYPES; i++) {
         assert_int_equal(row_bytes_of(weight_types[i], 64), bytes[i]);
         assert_int_equal(row_bytes_of(weight_types[i], 0), 0);
     }
+    assert_int_equal(row_bytes_of(SL_MXFP4, 33), 32);
+    for (unsigned i = 0; i < WEIGHT_TYPES; i++)
+        assert_int_equal(sl__dtype_has_scales(weight_types[i]), weight_types[i] == SL_MXFP4);
+    assert_int_equal(sl__dtype_scale_row_bytes(SL_MXFP4, 0), 0);
+    assert_int_equal(sl__dtype_scale_row_bytes(SL_MXFP4, 32), 1);
+    assert_int_equal(sl__dtype_scale_row_bytes(SL_MXFP4, 33), 2);
+    assert_int_equal(sl__dtype_scale_row_bytes(SL_Q4, 64), 0);
     assert_int_equal(row_bytes_of(SL_Q4, 1), 36);
     assert_int_equal(row_bytes_of(SL_Q4, 65), 72);
     uint64_t size = 7;
@@ -169,12 +200,12 @@ static void test_halves(void **state)
     }
     for EACH_LEVEL(kern) {
         float *out = floats(n);
-        kern->dequant_row(SL_F16, row, out, n);
+        kern->dequant_row(SL_F16, row, NULL, out, n);
         assert_bits(out, want16, n, "f16 row");
-        kern->dequant_row(SL_BF16, row, out, n);
+        kern->dequant_row(SL_BF16, row, NULL, out, n);
         assert_bits(out, want_b, n, "bf16 row");
         /* A NaN's bits agree too: quiet, its payload kept. */
-        kern->dequant_row(SL_F16, row, out, n);
+        kern->dequant_row(SL_F16, row, NULL, out, n);
         for (uint32_t i = 0; i < n; i++) {
             float one = sl__f16_to_f32((uint16_t)i);
             assert_memory_equal(&one, &out[i], 4);
@@ -219,17 +250,47 @@ static void test_dequant_row(void **state)
             size_t bytes = row_bytes_of(type, cols);
             unsigned char *row = guarded(bytes, random_u32() % 8);
             fill_weights(type, row, bytes, 1);
+            unsigned char *scales =
+                random_scales(type, (size_t)sl__dtype_scale_row_bytes(type, cols), 1);
             float *want = floats(cols);
             for (uint32_t c = 0; c < cols; c++)
-                want[c] = plain_weight(type, row, c);
+                want[c] = plain_weight(type, row, scales, c);
             for EACH_LEVEL(kern) {
                 float *out = floats(cols);
-                kern->dequant_row(type, row, out, cols);
+                kern->dequant_row(type, row, scales, out, cols);
                 assert_bits(out, want, cols, sl__dtype_name(type));
             }
             check_buffers();
         }
     }
+}
+
+/* Every scale with every code: exact down to the subnormal ones, infinity where float ends, NaN for
+ * the scale that says so. */
+static void test_mxfp4_values(void **state)
+{
+    (void)state;
+    for (unsigned s = 0; s < 256; s++) {
+        unsigned char row[32], scales[2] = {(unsigned char)s, (unsigned char)(255 - s)};
+        float want[64];
+        for (unsigned i = 0; i < 32; i++)
+            row[i] = (unsigned char)(i * 37 + s);
+        for (uint32_t c = 0; c < 64; c++)
+            want[c] = plain_mxfp4(row, scales, c);
+        for EACH_LEVEL(kern) {
+            float out[64];
+            kern->dequant_row(SL_MXFP4, row, scales, out, 64);
+            assert_bits(out, want, 64, "mxfp4");
+            kern->dequant_row(SL_MXFP4, row, scales, out, 32);
+            assert_bits(out, want, 32, "half a group of mxfp4");
+        }
+    }
+    const unsigned char low[16] = {0x10}, one = 0, most = 254, row[16] = {0xf7};
+    float out[32];
+    levels[0].dequant_row(SL_MXFP4, low, &one, out, 32);
+    assert_true(out[0] == 0 && out[1] == 0x1p-128f);
+    levels[0].dequant_row(SL_MXFP4, row, &most, out, 32);
+    assert_true(out[0] == INFINITY && out[1] == -INFINITY);
 }
 
 typedef struct shape {
@@ -238,10 +299,22 @@ typedef struct shape {
     size_t row_bytes, x_stride, y_stride;
 } shape;
 
+static size_t scale_row_bytes_of(const shape *s)
+{
+    return (size_t)sl__dtype_scale_row_bytes(s->type, s->cols) + s->x_stride % 3; /* spare */
+}
+
+static const unsigned char *row_of(const unsigned char *scales, size_t row_bytes, uint32_t r)
+{
+    return scales ? scales + r * row_bytes : NULL;
+}
+
 static void check_matmul(const shape *s)
 {
     unsigned char *w = guarded(s->row_bytes * s->rows, random_u32() % 8);
     fill_weights(s->type, w, s->row_bytes, s->rows);
+    size_t scale_bytes = scale_row_bytes_of(s);
+    unsigned char *scales = random_scales(s->type, scale_bytes, s->rows);
     size_t x_size = (s->tokens - 1) * s->x_stride + s->cols;
     size_t y_size = (s->tokens - 1) * s->y_stride + s->rows;
     float *x = floats(x_size), *want = floats(y_size), *row = floats(s->cols);
@@ -251,7 +324,7 @@ static void check_matmul(const shape *s)
     }
     for (uint32_t r = 0; r < s->rows; r++) {
         for (uint32_t c = 0; c < s->cols; c++)
-            row[c] = plain_weight(s->type, w + r * s->row_bytes, c);
+            row[c] = plain_weight(s->type, w + r * s->row_bytes, row_of(scales, scale_bytes, r), c);
         for (uint32_t t = 0; t < s->tokens; t++)
             want[t * s->y_stride + r] = plain_dot(row, x + t * s->x_stride, s->cols);
     }
@@ -260,14 +333,15 @@ static void check_matmul(const shape *s)
         snprintf(what, sizeof what, "%s %s [%u x %u] %u tokens", kern->level,
                  sl__dtype_name(s->type), s->rows, s->cols, s->tokens);
         float *y = floats(y_size), *tmp = floats(sl__kern_matmul_tmp(s->cols, s->tokens));
-        kern->matmul(s->type, w, s->row_bytes, s->rows, s->cols, x, s->x_stride, s->tokens, y,
-                     s->y_stride, tmp);
+        kern->matmul(s->type, w, s->row_bytes, scales, scale_bytes, s->rows, s->cols, x,
+                     s->x_stride, s->tokens, y, s->y_stride, tmp);
         assert_bits(y, want, y_size, what); /* what lies between rows is still NaN */
         /* The same a token and a row at a time. */
         float *alone = floats(y_size), *tmp1 = floats(sl__kern_matmul_tmp(s->cols, 1));
         for (uint32_t t = 0; t < s->tokens; t++) {
             for (uint32_t r = 0; r < s->rows; r++)
-                kern->matmul(s->type, w + r * s->row_bytes, s->row_bytes, 1, s->cols,
+                kern->matmul(s->type, w + r * s->row_bytes, s->row_bytes,
+                             row_of(scales, scale_bytes, r), scale_bytes, 1, s->cols,
                              x + t * s->x_stride, 0, 1, alone + t * s->y_stride + r, 0, tmp1);
         }
         assert_bits(alone, want, y_size, what);
@@ -295,6 +369,73 @@ static void test_matmul(void **state)
     }
 }
 
+static void check_matmul_t(const shape *s)
+{
+    unsigned char *w = guarded(s->row_bytes * s->rows, random_u32() % 8);
+    fill_weights(s->type, w, s->row_bytes, s->rows);
+    size_t scale_bytes = scale_row_bytes_of(s);
+    unsigned char *scales = random_scales(s->type, scale_bytes, s->rows);
+    size_t x_size = (s->tokens - 1) * s->x_stride + s->rows;
+    size_t y_size = (s->tokens - 1) * s->y_stride + s->cols;
+    float *x = random_floats(x_size), *want = floats(y_size);
+    for (uint32_t t = 0; t < s->tokens; t++) {
+        for (uint32_t c = 0; c < s->cols; c++) {
+            float sum = 0;
+            for (uint32_t r = 0; r < s->rows; r++) {
+                float product = x[t * s->x_stride + r] *
+                                plain_weight(s->type, w + r * s->row_bytes,
+                                             row_of(scales, scale_bytes, r), c);
+                sum += product;
+            }
+            want[t * s->y_stride + c] = sum;
+        }
+    }
+    uint32_t groups = (s->cols + SL_GROUP - 1) / SL_GROUP;
+    for EACH_LEVEL(kern) {
+        char what[96];
+        snprintf(what, sizeof what, "%s %s transposed [%u x %u] %u tokens", kern->level,
+                 sl__dtype_name(s->type), s->rows, s->cols, s->tokens);
+        float *y = floats(y_size), *tmp = floats(sl__kern_matmul_tmp(s->cols, s->tokens));
+        kern->matmul_t(s->type, w, s->row_bytes, scales, scale_bytes, s->rows, 0, s->cols, x,
+                       s->x_stride, s->tokens, y, s->y_stride, tmp);
+        assert_bits(y, want, y_size, what);
+        /* The same a token and a range of columns at a time. */
+        float *alone = floats(y_size), *tmp1 = floats(sl__kern_matmul_tmp(s->cols, 1));
+        uint32_t cut = random_u32() % (groups + 1) * SL_GROUP;
+        if (cut > s->cols) cut = s->cols;
+        for (uint32_t t = 0; t < s->tokens; t++) {
+            float *to = alone + t * s->y_stride;
+            kern->matmul_t(s->type, w, s->row_bytes, scales, scale_bytes, s->rows, 0, cut,
+                           x + t * s->x_stride, 0, 1, to, 0, tmp1);
+            if (cut == s->cols) continue;
+            kern->matmul_t(s->type, w, s->row_bytes, scales, scale_bytes, s->rows, cut, s->cols,
+                           x + t * s->x_stride, 0, 1, to + cut, 0, tmp1);
+        }
+        assert_bits(alone, want, y_size, what);
+    }
+    check_buffers();
+}
+
+static void test_matmul_t(void **state)
+{
+    (void)state;
+    static const uint32_t some_tokens[] = {1, 2, 4, 7}, some_rows[] = {1, 5, 16, 33};
+    check_seed(15);
+    for (unsigned i = 0; i < WEIGHT_TYPES; i++) {
+        for (unsigned j = 0; j < SOME_COLS; j++) {
+            for (unsigned k = 0; k < 4; k++) {
+                sl__dtype type = weight_types[i];
+                uint32_t cols = some_cols[j];
+                shape s = {type, some_rows[(j + k) % 4], cols, some_tokens[k], 0, 0, 0};
+                s.row_bytes = row_bytes_of(type, cols) + random_u32() % 2 * (random_u32() % 9);
+                s.x_stride = s.rows + random_u32() % 5;
+                s.y_stride = cols + random_u32() % 5;
+                check_matmul_t(&s);
+            }
+        }
+    }
+}
+
 /* An infinity or a NaN in one token or one row stays there. */
 static void test_matmul_contains_nan(void **state)
 {
@@ -306,7 +447,7 @@ static void test_matmul_contains_nan(void **state)
         float *y = floats(tokens * rows), *tmp = floats(sl__kern_matmul_tmp(cols, tokens));
         w[2 * cols + 79] = NAN;
         x[4 * cols + 64] = INFINITY;
-        kern->matmul(SL_F32, w, cols * 4, rows, cols, x, cols, tokens, y, rows, tmp);
+        kern->matmul(SL_F32, w, cols * 4, NULL, 0, rows, cols, x, cols, tokens, y, rows, tmp);
         for (uint32_t t = 0; t < tokens; t++) {
             for (uint32_t r = 0; r < rows; r++)
                 assert_int_equal(isfinite(y[t * rows + r]) == 0, r == 2 || t == 4);
@@ -395,6 +536,27 @@ static void test_rope(void **state)
     }
 }
 
+static void test_rope_adjacent(void **state)
+{
+    (void)state;
+    check_seed(16);
+    for EACH_LEVEL(kern) {
+        for (uint32_t half = 0; half < 70; half += 3) {
+            float *x = random_floats(2 * half), *cosine = random_floats(half);
+            float *sine = random_floats(half), *want = floats(2 * half);
+            for (uint32_t i = 0; i < half; i++) {
+                float ac = x[2 * i] * cosine[i], bs = x[2 * i + 1] * sine[i];
+                float bc = x[2 * i + 1] * cosine[i], as = x[2 * i] * sine[i];
+                want[2 * i] = ac - bs;
+                want[2 * i + 1] = bc + as;
+            }
+            kern->rope_adjacent(x, cosine, sine, half);
+            assert_bits(x, want, 2 * half, "rope_adjacent");
+            check_buffers();
+        }
+    }
+}
+
 /* ---- activations ----------------------------------------------------------------------------- */
 
 static void test_activations(void **state)
@@ -440,6 +602,42 @@ static void test_activations(void **state)
 }
 
 /* Over the whole range each value is right on its own, and the ends are what they should be. */
+/* As gpt-oss has it: alpha 1.702, limit 7; apart and interleaved, in place, and with values that
+ * the limits cut. */
+static void test_swiglu_clamped(void **state)
+{
+    (void)state;
+    check_seed(16);
+    for EACH_LEVEL(kern) {
+        for (uint32_t n = 1; n < 300; n += 1 + n / 5) {
+            float *both = floats(2 * n), *gate = floats(n), *up = floats(n), *y = floats(n);
+            float *ref = floats(n);
+            double *want = guarded(n * sizeof(double), 0);
+            for (uint32_t i = 0; i < n; i++) {
+                gate[i] = both[2 * i] = random_float(-12, 12);
+                up[i] = both[2 * i + 1] = random_float(-12, 12);
+                double g = fmin((double)gate[i], 7), u = fmax(-7, fmin((double)up[i], 7));
+                want[i] = g / (1 + exp(-1.702 * g)) * (u + 1);
+            }
+            kern->swiglu_clamped(y, gate, up, 1, n, 1.702f, 7);
+            assert_near(y, want, n, 1e-6, "swiglu_clamped");
+            levels[0].swiglu_clamped(ref, gate, up, 1, n, 1.702f, 7);
+            assert_bits(y, ref, n, "swiglu_clamped");
+            kern->swiglu_clamped(y, both, both + 1, 2, n, 1.702f, 7);
+            assert_bits(y, ref, n, "swiglu_clamped, interleaved");
+            kern->swiglu_clamped(both, both, both + 1, 2, n, 1.702f, 7);
+            assert_bits(both, ref, n, "swiglu_clamped, interleaved, in place");
+            kern->swiglu_clamped(gate, gate, up, 1, n, 1.702f, 7);
+            assert_bits(gate, ref, n, "swiglu_clamped in place");
+            check_buffers();
+        }
+        const float odd[] = {NAN, 0, 0, NAN, INFINITY, -INFINITY, -INFINITY, INFINITY};
+        float y[4];
+        kern->swiglu_clamped(y, odd, odd + 1, 2, 4, 1, 7);
+        assert_true(isnan(y[0]) && isnan(y[1]) && isfinite(y[2]));
+    }
+}
+
 static void test_sigmoid_range(void **state)
 {
     (void)state;
@@ -501,9 +699,11 @@ static void test_init(void **state)
         sl__kern_init(&kern, names[i]);
         if (i < 3) assert_string_equal(kern.level, "ref");
         if (i == 3) assert_string_equal(kern.level, levels[level_count - 1].level);
-        assert_true(kern.dequant_row && kern.matmul && kern.dot && kern.axpy && kern.rms_norm);
-        assert_true(kern.l2_norm && kern.swiglu && kern.silu && kern.sigmoid && kern.softmax);
-        assert_true(kern.rope && kern.attend && kern.causal_conv_silu);
+        assert_true(kern.dequant_row && kern.matmul && kern.matmul_t && kern.dot);
+        assert_true(kern.axpy && kern.rms_norm && kern.l2_norm);
+        assert_true(kern.swiglu && kern.swiglu_clamped && kern.silu && kern.sigmoid);
+        assert_true(kern.softmax && kern.rope && kern.rope_adjacent && kern.attend);
+        assert_true(kern.causal_conv_silu);
         assert_true(kern.delta_step && kern.delta_chunk);
     }
 }
@@ -560,12 +760,16 @@ int main(void)
         cmocka_unit_test(test_halves),
         cmocka_unit_test(test_bf16_rounding),
         cmocka_unit_test(test_dequant_row),
+        cmocka_unit_test(test_mxfp4_values),
         cmocka_unit_test(test_matmul),
+        cmocka_unit_test(test_matmul_t),
         cmocka_unit_test(test_matmul_contains_nan),
         cmocka_unit_test(test_dot_axpy),
         cmocka_unit_test(test_norms),
         cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_rope_adjacent),
         cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_swiglu_clamped),
         cmocka_unit_test(test_sigmoid_range),
         cmocka_unit_test(test_softmax),
         cmocka_unit_test(test_init),

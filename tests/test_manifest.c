@@ -299,6 +299,29 @@ static void lies_about_layers(void **state)
     expect_lie("layers/1/xxh3", "\"0123456789abcdef0123456789abcdef\"", SL_OK, "");
 }
 
+static void lies_about_planes_and_absent_parts(void **state)
+{
+    (void)state;
+    fix.layers[1] = (sl__pack_layer_plan){
+        .layer = 2, .expert_count = 2, .dtype = {SL_MXFP4, SL_MXFP4, SL_BF16}, .rows = {6, 0, 70},
+        .cols = {70, 0, 3}};
+    pack_fixture_build(&fix, in_temp("m"));
+    expect_lie("layers/1/parts/0/scales_offset", "384", SL_EFORMAT,
+               "layer 2: scales_offset: 384 where the layout gives 320");
+    expect_lie("layers/1/parts/0/scales_offset", NULL, SL_EFORMAT, "layer 2: scales_offset");
+    expect_lie("layers/1/parts/0/scale_row_bytes", "2", SL_EFORMAT,
+               "scale_row_bytes: 2 where the layout gives 3");
+    expect_lie("layers/1/parts/0/scale_row_bytes", NULL, SL_EFORMAT, "layer 2: scale_row_bytes");
+    expect_lie("layers/1/parts/0/dtype", "\"q4\"", SL_EFORMAT, "layer 2: row_bytes");
+    expect_lie("layers/1/parts/2/dtype", "\"mxfp4\"", SL_EFORMAT, "layer 2: row_bytes");
+    expect_lie("layers/1/parts/1/rows", "6", SL_EFORMAT, "layer 2: up is 6 x 0");
+    expect_lie("layers/1/parts/1/cols", "70", SL_EFORMAT, "layer 2: up is 0 x 70");
+    expect_lie("layers/1/parts/1/offset", "0", SL_EFORMAT, "offset: 0 where the layout gives 384");
+    expect_lie("layers/1/parts/1/dtype", "\"i8\"", SL_EUNSUPPORTED, "layer 2: up");
+    expect_lie("layers/1/parts/2/cols", "0", SL_EFORMAT, "layer 2: cols");
+    expect_lie("tensors/1/dtype", "\"mxfp4\"", SL_EUNSUPPORTED, "mxfp4 is for experts only");
+}
+
 static void the_manifest_guards_itself(void **state)
 {
     (void)state;
@@ -359,6 +382,7 @@ int main(void)
         WITH_TEMP(lies_about_files),
         WITH_TEMP(lies_about_tensors),
         WITH_TEMP(lies_about_layers),
+        WITH_TEMP(lies_about_planes_and_absent_parts),
         WITH_TEMP(the_manifest_guards_itself),
         WITH_TEMP(configurations_survive_as_they_are),
     };

@@ -168,6 +168,12 @@ static void layouts_hold_their_rules(void **state)
             assert_int_equal(l.part[p].offset % 64, 0);
             assert_true(l.part[p].offset >= end && l.part[p].offset < end + 64);
             end = l.part[p].offset + sl__part_bytes(&l.part[p]);
+            bool apart = dtype[p] == SL_MXFP4;
+            assert_int_equal(l.part[p].scale_row_bytes, apart ? (cols[p] + 31) / 32 : 0);
+            if (!apart) continue;
+            assert_int_equal(l.part[p].scales_offset % 64, 0);
+            assert_true(l.part[p].scales_offset >= end && l.part[p].scales_offset < end + 64);
+            end = l.part[p].scales_offset + sl__part_scale_bytes(&l.part[p]);
         }
         assert_true(l.record_bytes % 64 == 0 && l.record_bytes >= end);
         assert_true(l.record_bytes < end + 64);
@@ -194,6 +200,18 @@ static void layouts_beyond_bounds_are_refused(void **state)
     expect_error(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err, SL_EFORMAT,
                  "up is 0 x 4", NULL);
     sl_error_clear(&err);
+    cols[1] = 0; /* the one part that may be absent */
+    must(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err);
+    assert_true(l.part[1].rows == 0 && sl__part_bytes(&l.part[1]) == 0 && l.record_bytes == 128);
+    cols[1] = 4;
+    for (int p = 0; p < SL_PART_COUNT; p += 2) {
+        rows[1] = 4;
+        rows[p] = cols[p] = 0;
+        expect_error(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err, SL_EFORMAT,
+                     "is 0 x 0", NULL);
+        sl_error_clear(&err);
+        rows[p] = cols[p] = 4;
+    }
     rows[1] = cols[1] = UINT32_MAX;
     expect_error(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err, SL_EFORMAT,
                  "up is 4294967295", NULL);

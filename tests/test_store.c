@@ -145,10 +145,11 @@ static sl__expert_piece *fused_pieces(const sl__store *s, uint32_t experts, uint
     sl__expert_piece *pieces = calloc((size_t)experts * SL_PART_COUNT, sizeof *pieces);
     for (uint32_t e = 0; e < experts; e++) {
         sl__expert_piece *p = &pieces[e * SL_PART_COUNT];
-        p[SL_PART_GATE] = (sl__expert_piece){sl__store_find(s, "gate_up"), (uint64_t)e * 2 * inner};
-        p[SL_PART_UP] = (sl__expert_piece){sl__store_find(s, "gate_up"),
-                                           (uint64_t)e * 2 * inner + inner};
-        p[SL_PART_DOWN] = (sl__expert_piece){sl__store_find(s, "down"), (uint64_t)e * hidden};
+        p[SL_PART_GATE].tensor = p[SL_PART_UP].tensor = sl__store_find(s, "gate_up");
+        p[SL_PART_GATE].first_row = (uint64_t)e * 2 * inner;
+        p[SL_PART_UP].first_row = (uint64_t)e * 2 * inner + inner;
+        p[SL_PART_DOWN].tensor = sl__store_find(s, "down");
+        p[SL_PART_DOWN].first_row = (uint64_t)e * hidden;
     }
     return pieces;
 }
@@ -287,8 +288,11 @@ static void bindings_are_checked(void **state)
     write_text(in_temp("config.json"), "{}");
     sl__store *s = open_store(temp);
     const sl__tensor *fused = sl__store_find(s, "fused"), *down = sl__store_find(s, "down");
-    const sl__expert_piece right[2][SL_PART_COUNT] = {{{fused, 0}, {fused, 4}, {down, 0}},
-                                                      {{fused, 8}, {fused, 12}, {down, 6}}};
+    const sl__expert_piece right[2][SL_PART_COUNT] = {
+        {{.tensor = fused}, {.tensor = fused, .first_row = 4}, {.tensor = down}},
+        {{.tensor = fused, .first_row = 8},
+         {.tensor = fused, .first_row = 12},
+         {.tensor = down, .first_row = 6}}};
     uint32_t rows[] = {4, 4, 6}, cols[] = {6, 6, 4};
     sl__expert_piece p[2][SL_PART_COUNT];
     sl_error err = {0};
@@ -518,6 +522,78 @@ static void a_pack_gives_back_what_was_packed(void **state)
     assert_int_equal(open_descriptors(), before);
 }
 
+/* Layer 2 of gate and up as one matrix, in a type whose scales lie apart. */
+static void set_joined_mxfp4(void)
+{
+    fix.layers[1] = (sl__pack_layer_plan){
+        .layer = 2, .expert_count = 2, .dtype = {SL_MXFP4, SL_MXFP4, SL_MXFP4}, .rows = {6, 0, 70},
+        .cols = {70, 0, 33}};
+}
+
+static void records_may_have_planes_of_scales(void **state)
+{
+    (void)state;
+    set_joined_mxfp4();
+    pack_fixture_build(&fix, in_temp("p"));
+    sl__store *s = open_store(in_temp("p"));
+    sl_error err = {0};
+    const sl__pack_layer_plan *plan = &fix.layers[1];
+    must(sl__store_bind_experts(s, 2, 2, plan->rows, plan->cols, NULL, &err), &err);
+    const sl__expert_layout *l = sl__store_expert_layout(s, 2);
+    assert_true(l->part[0].row_bytes == 48 && l->part[0].scale_row_bytes == 3);
+    assert_true(l->part[0].scales_offset == 320); /* 288, aligned */
+    assert_true(l->part[1].rows == 0 && l->part[1].offset == 384);
+    assert_true(l->part[2].offset == 384 && l->part[2].scales_offset == 384 + 2240);
+    for (uint32_t e = 0; e < 2; e++) {
+        uint8_t *got = read_record(s, 2, e, NULL), *expected = pack_fixture_record(l, 2, e);
+        assert_memory_equal(got, expected, l->record_bytes);
+        must(sl__store_verify_record(s, 2, e, got, SL_VERIFY_ALL, &err), &err);
+        free(got);
+        free(expected);
+    }
+    uint32_t rows[] = {3, 3, 70}, cols[] = {70, 70, 33};
+    expect_error(sl__store_bind_experts(s, 2, 2, rows, cols, NULL, &err), &err, SL_EFORMAT,
+                 "layer 2: gate is 6 x 70; the configuration asks for 3 x 70", NULL);
+    rows[0] = 6;
+    expect_error(sl__store_bind_experts(s, 2, 2, rows, cols, NULL, &err), &err, SL_EFORMAT,
+                 "layer 2: up is 0 x 0; the configuration asks for 3 x 70", NULL);
+    sl__store_close(s);
+}
+
+/* Checksums can be right and a scale NaN all the same: then the writer was wrong. */
+static void a_nan_scale_in_a_pack_is_refused(void **state)
+{
+    (void)state;
+    set_joined_mxfp4();
+    sl__pack_writer *w = NULL;
+    sl_error err = {0};
+    must(sl__pack_writer_open(&w, in_temp("p"), &fix.plan, &err), &err);
+    must(sl__pack_writer_layer_begin(w, 2, &err), &err);
+    const sl__expert_layout *l = sl__pack_writer_layout(w, 2);
+    for (uint32_t e = 0; e < 2; e++) {
+        uint8_t *record = pack_fixture_record(l, 2, e);
+        if (e == 1) record[l->part[2].scales_offset + 139] = 255; /* the last */
+        must(sl__pack_writer_record(w, 2, e, record, &err), &err);
+        free(record);
+    }
+    must(sl__pack_writer_layer_end(w, 2, &err), &err);
+    must(pack_fixture_finish(&fix, w, &err), &err);
+    sl__pack_writer_close(w);
+    sl__store *s = open_store(in_temp("p"));
+    for (uint32_t e = 0; e < 2; e++) {
+        uint8_t *record = read_record(s, 2, e, NULL);
+        must(sl__store_verify_record(s, 2, e, record, SL_VERIFY_NONE, &err), &err);
+        for (int again = 0; again < 2; again++) {
+            sl_status got = sl__store_verify_record(s, 2, e, record, SL_VERIFY_FIRST, &err);
+            if (e == 0) must(got, &err);
+            else expect_error(got, &err, SL_ENUMERIC, "p/experts-002.bin: layer 2, expert 1: ",
+                              "a scale of down is NaN", NULL);
+        }
+        free(record);
+    }
+    sl__store_close(s);
+}
+
 static void a_pack_of_other_shapes_is_refused(void **state)
 {
     (void)state;
@@ -726,6 +802,8 @@ int main(void)
         WITH_TEMP(what_a_folder_must_hold),
         WITH_TEMP(too_many_files_is_a_clear_error),
         WITH_TEMP(a_pack_gives_back_what_was_packed),
+        WITH_TEMP(records_may_have_planes_of_scales),
+        WITH_TEMP(a_nan_scale_in_a_pack_is_refused),
         WITH_TEMP(a_pack_of_other_shapes_is_refused),
         WITH_TEMP(every_flipped_bit_of_a_tensor_is_noticed),
         WITH_TEMP(every_flipped_bit_of_a_record_is_noticed),

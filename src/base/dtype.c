@@ -19,6 +19,7 @@ static const dtype_info dtypes[SL_DTYPE_ALL] = {
     [SL_Q4] = {"q4", SL_GROUP, 36},
     [SL_Q3] = {"q3", SL_GROUP, 28},
     [SL_Q2] = {"q2", SL_GROUP, 20},
+    [SL_MXFP4] = {"mxfp4", SL_MX_GROUP, 16},
     [SL_I8] = {"i8", 1, 1},
     [SL_U8] = {"u8", 1, 1},
     [SL_I16] = {"i16", 1, 2},
@@ -84,6 +85,17 @@ bool sl__dtype_row_bytes(sl__dtype type, uint64_t cols, uint64_t *bytes)
     const dtype_info *d = info(type);
     uint64_t blocks = cols / d->weights + (cols % d->weights != 0);
     return sl__mul_u64(bytes, blocks, d->bytes);
+}
+
+bool sl__dtype_has_scales(sl__dtype type)
+{
+    return type == SL_MXFP4;
+}
+
+uint64_t sl__dtype_scale_row_bytes(sl__dtype type, uint64_t cols)
+{
+    if (!sl__dtype_has_scales(type)) return 0;
+    return cols / SL_MX_GROUP + (cols % SL_MX_GROUP != 0);
 }
 
 float sl__f16_to_f32(uint16_t h)

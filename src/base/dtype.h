@@ -11,6 +11,13 @@
  *
  * Where cols is not a multiple of 64 the last block of a row is whole, its spare codes 0 and never
  * used. Weight arithmetic is float32: the scale times the code, rounded, plus the minimum, rounded.
+ *
+ * mxfp4 (the OCP microscaling format) has two planes, a matrix of codes and one of scales, a row of
+ * each for every row of weights. A block is 32 weights:
+ *
+ *     codes   16 bytes: byte i holds codes 2i (low nibble) and 2i+1 (high); the high bit of a code
+ *             is its sign, the others stand for 0, 0.5, 1, 1.5, 2, 3, 4, 6            4.25 bit
+ *     scales  a byte s: 2^(s−127); 255 is NaN                weight = value of the code * scale
  */
 #ifndef SL_BASE_DTYPE_H
 #define SL_BASE_DTYPE_H
@@ -28,6 +35,7 @@ typedef enum sl__dtype {
     SL_Q4,
     SL_Q3,
     SL_Q2,
+    SL_MXFP4,
     SL_DTYPE_COUNT, /* the types above can be weights */
     /* Known to readers, never computed with: */
     SL_I8 = SL_DTYPE_COUNT,
@@ -46,14 +54,19 @@ typedef enum sl__dtype {
     SL_DTYPE_ALL
 } sl__dtype;
 
-#define SL_GROUP 64u /* weights a block of the grouped types */
+#define SL_GROUP    64u /* weights a block of the grouped types */
+#define SL_MX_GROUP 32u /* weights a block of mxfp4 */
 
 const char *sl__dtype_name(sl__dtype type);                /* "bf16"; static */
 bool sl__dtype_parse(const char *name, sl__dtype *out);    /* names as above, lower case */
-uint32_t sl__dtype_block_weights(sl__dtype type);          /* 1 or SL_GROUP */
+uint32_t sl__dtype_block_weights(sl__dtype type);          /* 1, SL_GROUP, SL_MX_GROUP */
 uint32_t sl__dtype_block_bytes(sl__dtype type);
-/* Bytes of a row of cols weights; false on overflow. */
+/* Bytes of a row of cols weights (without scales that lie apart); false on overflow. */
 bool sl__dtype_row_bytes(sl__dtype type, uint64_t cols, uint64_t *bytes);
+/* Whether a matrix of the type has its scales in a plane of their own, and the bytes of its row
+ * there: 0 for all other types. */
+bool sl__dtype_has_scales(sl__dtype type);
+uint64_t sl__dtype_scale_row_bytes(sl__dtype type, uint64_t cols);
 
 /* Adds a type's name to a list such as "q4, q8", unless it is in it or does not fit. */
 void sl__dtype_list_add(char *list, size_t list_size, sl__dtype type);
@@ -73,6 +86,15 @@ static inline uint16_t sl__f32_to_bf16(float f)
     memcpy(&u, &f, sizeof u);
     if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((u >> 16) | 0x40u);
     return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+
+/* A scale of mxfp4: a power of two, the lowest of them subnormal; 255: NaN. */
+static inline float sl__e8m0_to_f32(uint8_t s)
+{
+    uint32_t u = s == 255 ? 0x7fc00000u : s == 0 ? 0x400000u : (uint32_t)s << 23;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
 }
 
 float sl__f16_to_f32(uint16_t h); /* IEEE half, subnormals, infinities and NaN included */

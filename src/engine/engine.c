@@ -17,8 +17,9 @@ static sl_status set_top_k(sl__model_desc *desc, const char *path, uint32_t aske
         return SL_FAIL(err, SL_EINVAL, "%s: %u experts a token were asked for, the model was "
                        "trained with %u", path, asked, desc->trained_top_k);
     }
-    for (uint32_t i = 0; i < desc->layer_count; i++)
-        desc->layers[i].moe.top_k = asked;
+    for (uint32_t i = 0; i < desc->layer_count; i++) {
+        if (desc->layers[i].moe.experts > 0) desc->layers[i].moe.top_k = asked;
+    }
     return SL_OK;
 }
 
@@ -47,6 +48,7 @@ static sl_status describe(sl_engine *engine, const char *path, const sl_engine_o
     SL_TRY(sl__model_describe(&engine->desc, &engine->family, engine->store, &engine->arena, err));
     SL_TRY(set_top_k(&engine->desc, path, opt->experts_per_token, err));
     for (uint32_t i = 0; i < engine->desc.layer_count; i++) {
+        if (engine->desc.layers[i].moe.experts == 0) continue;
         SL_TRY(sl__model_bind_experts(engine->store, engine->family, &engine->desc, i, err));
     }
     const char *generation_path;
@@ -144,23 +146,38 @@ void sl_engine_generation_defaults(const sl_engine *engine, sl_generation_defaul
     *defaults = engine->defaults;
 }
 
+/* What the experts of all layers take, and how they are stored. */
+static void add_experts(const sl_engine *engine, sl_engine_info *info)
+{
+    uint64_t weights = 0;
+    for (uint32_t i = 0; i < engine->desc.layer_count; i++) {
+        const sl__expert_layout *layout = sl__store_expert_layout(engine->store, i);
+        if (!layout) continue;
+        info->experts_bytes += layout->record_bytes * layout->expert_count;
+        for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
+            const sl__matrix_layout *m = &layout->part[part];
+            if (m->rows == 0) continue;
+            weights += (uint64_t)m->rows * m->cols * layout->expert_count;
+            sl__dtype_list_add(info->expert_types, sizeof info->expert_types, m->dtype);
+        }
+        if (info->expert_bytes == 0) info->expert_bytes = layout->record_bytes;
+    }
+    info->expert_bits = weights ? (double)info->experts_bytes * 8 / (double)weights : 0;
+}
+
 void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
 {
     const sl__model_desc *desc = &engine->desc;
+    const sl__moe_desc *moe = &desc->layers[sl__model_moe_layer(desc)].moe;
     const sl__plan *plan = &engine->plan;
-    uint64_t experts_bytes = 0;
-    for (uint32_t i = 0; i < desc->layer_count; i++) {
-        const sl__expert_layout *layout = sl__store_expert_layout(engine->store, i);
-        experts_bytes += layout->record_bytes * layout->expert_count;
-    }
     *info = (sl_engine_info){
         .family = desc->family,
         .path = sl__store_path(engine->store),
         .layers = desc->layer_count,
         .hidden_size = desc->hidden,
         .vocab_size = desc->vocab,
-        .experts = desc->layers[0].moe.experts,
-        .experts_per_token = desc->layers[0].moe.top_k,
+        .experts = moe->experts,
+        .experts_per_token = moe->top_k,
         .trained_experts_per_token = desc->trained_top_k,
         .context_tokens = plan->context_tokens,
         .chunk_tokens = plan->chunk_tokens,
@@ -171,21 +188,9 @@ void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
         .scratch_bytes = plan->scratch,
         .cache_bytes = plan->cache,
         .process_bytes = plan->process,
-        .expert_bytes = sl__store_expert_layout(engine->store, 0)->record_bytes,
-        .experts_bytes = experts_bytes,
         .embedding_resident = plan->embedding_resident,
     };
-    uint64_t bits = 0, weights = 0;
-    for (uint32_t i = 0; i < desc->layer_count; i++) {
-        const sl__expert_layout *layout = sl__store_expert_layout(engine->store, i);
-        bits += layout->record_bytes * 8;
-        for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
-            const sl__matrix_layout *m = &layout->part[part];
-            weights += (uint64_t)m->rows * m->cols;
-            sl__dtype_list_add(info->expert_types, sizeof info->expert_types, m->dtype);
-        }
-    }
-    info->expert_bits = weights ? (double)bits / (double)weights : 0;
+    add_experts(engine, info);
 }
 
 void sl_engine_stats_get(const sl_engine *engine, sl_stats *stats)

@@ -2,7 +2,7 @@
  *
  *     sl_engine   store ─ io ─ cache        lifetime of the model
  *                 weights (arena `load`), kernels, pool, scratch
- *     sl_session  KV cache, DeltaNet and conv state, position
+ *     sl_session  each layer's state (model/state.h), position
  */
 #ifndef SL_ENGINE_ENGINE_H
 #define SL_ENGINE_ENGINE_H
@@ -52,8 +52,14 @@ static inline size_t sl__embedding_row_bytes(const sl__model_desc *desc)
     return ((size_t)desc->hidden + SL_GROUP) * sizeof(float);
 }
 
-/* Bytes of one session's state. */
-uint64_t sl__state_bytes(const sl__model_desc *desc, uint32_t context_tokens);
+/* Bytes of one session's state: the table of its layers, then what they hold. */
+uint64_t sl__state_bytes(const sl__model_desc *desc, uint32_t context_tokens,
+                         uint32_t chunk_tokens);
+static inline uint64_t sl__state_table_bytes(const sl__model_desc *desc)
+{
+    uint64_t bytes = desc->layer_count * (uint64_t)sizeof(sl__layer_state);
+    return (bytes + SL_ARENA_ALIGN - 1) / SL_ARENA_ALIGN * SL_ARENA_ALIGN;
+}
 
 /* Sees what the forward pass computes; for tests and research. data: [count, width], borrowed. */
 typedef enum sl__observed {

@@ -38,7 +38,7 @@ static sl_status embed(sl_engine *engine, const int32_t *ids, uint32_t count, sl
     for (uint32_t t = 0; t < count; t++) {
         const void *row = (const char *)w->data + (size_t)ids[t] * w->row_bytes;
         if (!w->data) SL_TRY(read_embedding_row(engine, ids[t], &row, err));
-        engine->run.kern.dequant_row(w->dtype, row,
+        engine->run.kern.dequant_row(w->dtype, row, NULL,
                                      engine->run.scratch.residual + (size_t)t * hidden, hidden);
     }
     return SL_OK;
@@ -54,6 +54,19 @@ static void add_to_stream(sl__run *run, uint32_t count)
     }
 }
 
+static void mix(sl_session *session, uint32_t layer, uint32_t count)
+{
+    sl__run *run = &session->engine->run;
+    sl__layer_state *state = &session->layers[layer];
+    switch (run->desc->layers[layer].mixer) {
+    case SL_MIXER_ATTENTION:
+        sl__attention_block(run, layer, state, session->position, count);
+        break;
+    case SL_MIXER_MLA: sl__mla_block(run, layer, state, session->position, count); break;
+    case SL_MIXER_DELTA: sl__delta_block(run, layer, state, count); break;
+    }
+}
+
 static sl_status run_layer(sl_session *session, uint32_t layer, uint32_t count, sl_error *err)
 {
     sl__run *run = &session->engine->run;
@@ -61,17 +74,15 @@ static sl_status run_layer(sl_session *session, uint32_t layer, uint32_t count, 
     const sl__weight *w = run->layers[layer];
     uint32_t hidden = run->desc->hidden;
     sl__norm_rows(run, s->normed, s->residual, &w[SL_ROLE_MIXER_NORM], count, hidden);
-    if (run->desc->layers[layer].mixer == SL_MIXER_ATTENTION) {
-        sl__attention_block(run, layer, &session->layers[layer], session->position, count);
-    } else {
-        sl__delta_block(run, layer, &session->layers[layer], count);
-    }
+    mix(session, layer, count);
     add_to_stream(run, count);
     sl__norm_rows(run, s->normed, s->residual, &w[SL_ROLE_FFN_NORM], count, hidden);
     const float *router;
     SL_TRY(sl__moe_block(run, layer, count, &router, err));
-    observe(session, SL_OBSERVED_ROUTER, layer, count, run->desc->layers[layer].moe.experts,
-            router);
+    if (router) { /* not a dense layer */
+        observe(session, SL_OBSERVED_ROUTER, layer, count, run->desc->layers[layer].moe.experts,
+                router);
+    }
     add_to_stream(run, count);
     return SL_OK;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/checked.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/sysmem.h"
@@ -23,6 +24,7 @@ static sl_status count_tensor(struct inspector *in, const sl__tensor_spec *spec,
     const sl__tensor *tensor;
     sl_model_info *info = in->info;
     SL_TRY(sl__model_find(&tensor, in->store, spec, err));
+    if (sl__spec_repeats(spec)) return SL_OK;
     if (mtp || spec->klass == SL_CLASS_UNREAD) {
         info->mtp_bytes += tensor->extent.bytes;
         return SL_OK;
@@ -59,6 +61,7 @@ static sl_status count_experts(struct inspector *in, sl_error *err)
     sl_model_info *info = in->info;
     uint32_t all = in->desc.layer_count + in->desc.mtp_layer_count;
     for (uint32_t layer = 0; layer < all; layer++) {
+        if (in->desc.layers[layer].moe.experts == 0) continue;
         SL_TRY(sl__model_bind_experts(in->store, in->family, &in->desc, layer, err));
         const sl__moe_desc *moe = &in->desc.layers[layer].moe;
         const sl__expert_layout *layout = sl__store_expert_layout(in->store, layer);
@@ -73,9 +76,11 @@ static sl_status count_experts(struct inspector *in, sl_error *err)
             info->mtp_bytes += bytes * layout->expert_count;
             continue;
         }
-        for (uint32_t part = 0; part < SL_PART_COUNT; part++)
+        for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
+            if (layout->part[part].rows == 0) continue;
             sl__dtype_list_add(info->expert_types, sizeof info->expert_types,
                                layout->part[part].dtype);
+        }
         info->parameters += elements * layout->expert_count;
         info->active_parameters += elements * moe->top_k;
         info->experts_bytes += bytes * layout->expert_count;
@@ -93,7 +98,7 @@ static void count_ignored(struct inspector *in)
     for (size_t i = 0; i < count; i++) {
         const sl__tensor *tensor = sl__store_tensor_at(in->store, i);
         bytes += tensor->extent.bytes;
-        if (!sl__family_leaves_unread(in->family, tensor->name)) continue;
+        if (!sl__family_leaves_unread(in->family, &in->desc, tensor->name)) continue;
         if (strncmp(tensor->name, "mtp.", 4) != 0) in->info->ignored_tensors++;
     }
     read = in->info->resident_bytes + in->info->mtp_bytes;
@@ -113,21 +118,21 @@ static void describe(struct inspector *in)
     info->hidden_size = desc->hidden;
     info->vocab_size = desc->vocab;
     info->max_context = desc->max_context;
-    info->experts = desc->layers[0].moe.experts;
+    const sl__moe_desc *moe = &desc->layers[sl__model_moe_layer(desc)].moe;
+    info->experts = moe->experts;
     info->experts_per_token = desc->trained_top_k;
-    info->expert_intermediate_size = desc->layers[0].moe.intermediate;
-    info->shared_intermediate_size = desc->layers[0].moe.shared_intermediate;
+    info->expert_intermediate_size = moe->intermediate;
+    info->shared_intermediate_size = moe->shared_intermediate;
     for (uint32_t i = 0; i < desc->layer_count; i++) {
         const sl__layer_desc *l = &desc->layers[i];
-        if (l->mixer == SL_MIXER_ATTENTION) {
-            info->full_layers++;
-            info->kv_bytes_per_token +=
-                (uint64_t)l->attention.kv_heads * l->attention.head_dim * 2 * sizeof(float);
-        } else {
-            info->linear_layers++;
-        }
+        if (l->mixer == SL_MIXER_DELTA) info->linear_layers++;
+        else info->full_layers++;
+        info->kv_bytes_per_token += sl__state_token_bytes(l);
     }
-    info->state_bytes = sl__state_bytes(desc, 0);
+    /* What does not grow with the context, windows included. */
+    uint64_t all = sl__state_bytes(desc, desc->max_context, SL_DELTA_CHUNK), growing;
+    bool fits = sl__mul_u64(&growing, info->kv_bytes_per_token, desc->max_context);
+    info->state_bytes = fits && growing < all ? all - growing : 0;
 }
 
 static sl_status inspect(struct inspector *in, const char *path, sl_error *err)

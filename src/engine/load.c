@@ -8,6 +8,7 @@
 
 #include "base/checked.h"
 #include "base/fail.h"
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/pages.h"
 
@@ -42,11 +43,15 @@ static sl_status visit_all(const sl__store *store, const sl__family *family,
     return SL_OK;
 }
 
-/* Bytes of a tensor in memory, rounded so that the next one is aligned. */
+/* Bytes that a tensor adds in memory, rounded so that the next one is aligned. A role that is put
+ * together from interleaved rows is taken as a whole with its first piece. */
 static uint64_t memory_bytes(const sl__tensor_spec *spec, const sl__tensor *tensor)
 {
-    uint64_t bytes = spec->klass == SL_CLASS_VECTOR ? (uint64_t)spec->cols * sizeof(float)
-                                                    : tensor->extent.bytes;
+    uint64_t bytes = tensor->extent.bytes;
+    if (spec->klass == SL_CLASS_VECTOR) bytes = (uint64_t)spec->cols * sizeof(float);
+    if (spec->picks.groups > 0) {
+        bytes = spec->first_row == 0 ? bytes / spec->rows * spec->role_rows : 0;
+    }
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
 
@@ -94,7 +99,7 @@ static sl_status load_vector(const struct loader *l, const sl__tensor_spec *spec
     if (!raw) return SL_FAIL_NOMEM(err, tensor->name);
     sl_status status = sl__store_read_tensor(l->engine->store, tensor, raw, err);
     if (status == SL_OK) {
-        l->engine->run.kern.dequant_row(tensor->dtype, raw, out, spec->cols);
+        l->engine->run.kern.dequant_row(tensor->dtype, raw, NULL, out, spec->cols);
         for (uint32_t i = 0; i < spec->cols; i++)
             out[i] += spec->add;
     }
@@ -102,13 +107,34 @@ static sl_status load_vector(const struct loader *l, const sl__tensor_spec *spec
     return status;
 }
 
-/* An embedding that stays on the disk is still compared with its checksum, once, in pieces. */
-static sl_status check_embedding(const struct loader *l, const sl__tensor *tensor, sl_error *err)
+/* A tensor that is not read whole is still compared with its checksum, once, in pieces. */
+static sl_status check_tensor(const struct loader *l, const sl__tensor *tensor, sl_error *err)
 {
     if (l->verify == SL_VERIFY_NONE || !tensor->has_checksum) return SL_OK;
     const sl_engine *e = l->engine;
     return sl__store_check_tensor(e->store, tensor, e->logits,
                                   (size_t)SL_LOGITS_ROWS * e->desc.vocab * sizeof(float), err);
+}
+
+/* The picked rows of a tensor go to their place in the role, which the first piece has taken. */
+static sl_status load_picks(const struct loader *l, const sl__tensor_spec *spec,
+                            const sl__tensor *tensor, const sl__weight *role, sl_error *err)
+{
+    const sl__row_picks *p = &spec->picks;
+    const sl__extent *extent = &tensor->extent;
+    const sl__store *store = l->engine->store;
+    char *to = l->engine->weights + ((const char *)role->data - l->engine->weights);
+    to += (size_t)spec->first_row * role->row_bytes;
+    if (!sl__spec_repeats(spec)) SL_TRY(check_tensor(l, tensor, err));
+    for (uint32_t g = 0; g < p->groups; g++) {
+        uint64_t from = ((uint64_t)g * p->stride + p->offset) * role->row_bytes;
+        uint64_t bytes = (uint64_t)p->count * role->row_bytes;
+        SL_TRY(sl__file_pread_all(sl__store_fd(store, extent->file),
+                                  sl__store_file_path(store, extent->file), to, bytes,
+                                  extent->offset + from, err));
+        to += bytes;
+    }
+    return SL_OK;
 }
 
 static sl_status load_tensor(void *ctx, int64_t layer, const sl__tensor_spec *spec,
@@ -127,13 +153,18 @@ static sl_status load_tensor(void *ctx, int64_t layer, const sl__tensor_spec *sp
         e->embedding = tensor;
         if (!e->plan.embedding_resident) {
             *weight = w;
-            return check_embedding(l, tensor, err);
+            return check_tensor(l, tensor, err);
         }
     }
     char *to = e->weights + l->used;
     l->used += memory_bytes(spec, tensor);
     assert(l->used <= e->weights_bytes);
     w.data = to;
+    if (spec->picks.groups > 0) {
+        w.rows = spec->role_rows;
+        if (spec->first_row == 0) *weight = w;
+        return load_picks(l, spec, tensor, weight, err);
+    }
     if (spec->klass == SL_CLASS_VECTOR) {
         w.dtype = SL_F32;
         w.row_bytes = spec->cols * sizeof(float);

@@ -2,7 +2,7 @@
  * at a time, with little memory whatever the model's size.
  *
  *     resident   piece by piece (whole rows, about PIECE_BYTES): read, convert, write
- *     experts    record by record, drafting layers after the others
+ *     experts    record by record, drafting layers after the others; transposed ones are turned
  */
 #include "engine/engine.h"
 
@@ -38,9 +38,11 @@ struct packer {
     size_t layer_count;
     sl__pack_writer *writer;
     char *in, *out;          /* buffers of buffer_bytes */
+    char *turned;            /* another, where experts are transposed */
     uint64_t buffer_bytes;
     float *rows;             /* [threads][widest] */
     uint32_t widest;
+    bool turns;              /* experts are transposed */
     sl_pack_progress progress;
 };
 
@@ -51,7 +53,8 @@ struct conversion {
     sl__dtype from, to;
     uint32_t cols;
     uint64_t from_bytes, to_bytes; /* a row */
-    const char *in;
+    const char *in, *scales;       /* scales: NULL where the type has no plane of them */
+    uint64_t scale_bytes;          /* a row */
     char *out;
     uint32_t rows, rows_a_task;
     sl_error *errors; /* [threads] */
@@ -66,19 +69,23 @@ static void convert_task(void *ctx, uint32_t index, uint32_t worker)
     if (end > c->rows) end = c->rows;
     for (uint32_t r = first; r < end && err->status == SL_OK; r++) {
         sl_error why = {0};
-        c->p->kern.dequant_row(c->from, c->in + r * c->from_bytes, row, c->cols);
+        const char *scales = c->scales ? c->scales + r * c->scale_bytes : NULL;
+        c->p->kern.dequant_row(c->from, c->in + r * c->from_bytes, scales, row, c->cols);
         sl_status status = sl__quant_row(c->to, row, c->cols, c->out + r * c->to_bytes, &why);
         if (status != SL_OK) sl__fail(err, status, "row %u: %s", r, why.message);
     }
 }
 
-/* rows rows of one type into another. what: "tensor NAME" for messages. */
-static sl_status convert(struct packer *p, sl__dtype from, const void *in, sl__dtype to, void *out,
-                         uint32_t rows, uint32_t cols, const char *what, sl_error *err)
+/* rows rows of one type into another. scales: of in, where its type has them apart; they are not
+ * copied. what: "tensor NAME" for messages. */
+static sl_status convert(struct packer *p, sl__dtype from, const void *in, const void *scales,
+                         sl__dtype to, void *out, uint32_t rows, uint32_t cols, const char *what,
+                         sl_error *err)
 {
     sl_error errors[PACK_THREADS_MAX];
     struct conversion c = {.p = p, .from = from, .to = to, .cols = cols, .in = in, .out = out,
-                           .rows = rows, .errors = errors};
+                           .scales = scales, .rows = rows, .errors = errors,
+                           .scale_bytes = sl__dtype_scale_row_bytes(from, cols)};
     bool fits = sl__dtype_row_bytes(from, cols, &c.from_bytes) &&
                 sl__dtype_row_bytes(to, cols, &c.to_bytes);
     assert(fits);
@@ -141,7 +148,8 @@ static sl_status pack_tensor(struct packer *p, size_t index, sl_error *err)
         uint64_t n = rows - done < piece ? rows - done : piece;
         SL_TRY(sl__file_pread_all(fd, path, p->in, n * from_bytes,
                                   source->extent.offset + done * from_bytes, err));
-        SL_TRY(convert(p, source->dtype, p->in, t->dtype, p->out, (uint32_t)n, cols, what, err));
+        SL_TRY(convert(p, source->dtype, p->in, NULL, t->dtype, p->out, (uint32_t)n, cols, what,
+                       err));
         SL_TRY(sl__pack_writer_tensor(p->writer, index, p->out, n * to_bytes, err));
         SL_TRY(report(p, "resident part", n * to_bytes, err));
         done += n;
@@ -186,6 +194,54 @@ static sl_status read_record(struct packer *p, uint32_t layer, uint32_t expert, 
     return sl__store_verify_record(p->store, layer, expert, p->in, SL_VERIFY_ALL, err);
 }
 
+#define TURN 64u /* rows and columns of a block that is turned at once */
+
+struct turning {
+    const sl__matrix_layout *m;
+    const char *in;
+    char *out;
+};
+
+/* Columns [index·TURN, …) of a matrix become rows. */
+static void turn_task(void *ctx, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    const struct turning *job = ctx;
+    size_t rows = job->m->rows, cols = job->m->cols, size = sl__dtype_block_bytes(job->m->dtype);
+    size_t c0 = (size_t)index * TURN, c1 = c0 + TURN < cols ? c0 + TURN : cols;
+    for (size_t r0 = 0; r0 < rows; r0 += TURN) {
+        size_t r1 = r0 + TURN < rows ? r0 + TURN : rows;
+        for (size_t c = c0; c < c1; c++) {
+            for (size_t r = r0; r < r1; r++) {
+                char *to = job->out + (c * rows + r) * size;
+                const char *from = job->in + (r * cols + c) * size;
+                if (size == 2) memcpy(to, from, 2);
+                else memcpy(to, from, 4);
+            }
+        }
+    }
+}
+
+/* One matrix of the record in p->in into the one in p->out. */
+static sl_status pack_part(struct packer *p, const sl__matrix_layout *from,
+                           const sl__matrix_layout *to, const char *what, sl_error *err)
+{
+    const char *in = p->in + from->offset, *scales = NULL;
+    if (from->rows == 0) return SL_OK;
+    if (from->transposed) {
+        struct turning job = {.m = from, .in = in, .out = p->turned};
+        assert(sl__dtype_block_weights(from->dtype) == 1);
+        sl__pool_run(p->pool, turn_task, &job, (from->cols + TURN - 1) / TURN);
+        in = p->turned;
+    }
+    if (from->scale_row_bytes > 0) scales = p->in + from->scales_offset;
+    if (scales && from->dtype == to->dtype) {
+        memcpy(p->out + to->scales_offset, scales, to->rows * to->scale_row_bytes);
+    }
+    return convert(p, from->dtype, in, scales, to->dtype, p->out + to->offset, to->rows, to->cols,
+                   what, err);
+}
+
 static sl_status pack_expert(struct packer *p, uint32_t layer, uint32_t expert, sl_error *err)
 {
     static const char *const names[SL_PART_COUNT] = {"gate", "up", "down"};
@@ -195,10 +251,8 @@ static sl_status pack_expert(struct packer *p, uint32_t layer, uint32_t expert, 
     SL_TRY(read_record(p, layer, expert, err));
     memset(p->out, 0, (size_t)to->record_bytes);
     for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
-        const sl__matrix_layout *a = &from->part[part], *b = &to->part[part];
         snprintf(what, sizeof what, "layer %u expert %u %s", layer, expert, names[part]);
-        SL_TRY(convert(p, a->dtype, p->in + a->offset, b->dtype, p->out + b->offset, a->rows,
-                       a->cols, what, err));
+        SL_TRY(pack_part(p, &from->part[part], &to->part[part], what, err));
     }
     return sl__pack_writer_record(p->writer, layer, expert, p->out, err);
 }
@@ -259,7 +313,10 @@ static sl_status parse_type(const char *name, const char *option, sl__dtype *out
         *out = SL_DTYPE_ALL;
         return SL_OK;
     }
-    if (sl__dtype_parse(text, out) && *out < SL_DTYPE_COUNT) return SL_OK;
+    /* Those that have an encoder. */
+    if (sl__dtype_parse(text, out) && *out < SL_DTYPE_COUNT && !sl__dtype_has_scales(*out)) {
+        return SL_OK;
+    }
     return SL_FAIL(err, SL_EINVAL, "%s: %s is not one of keep, f32, f16, bf16, q8, q4, q3, q2",
                    option, text);
 }
@@ -275,6 +332,7 @@ static sl_status plan_tensors(struct packer *p, const sl__tensor_spec *specs, si
     for (size_t i = 0; i < count; i++) {
         const sl__tensor *source;
         SL_TRY(sl__model_find(&source, p->store, &specs[i], err));
+        if (sl__spec_repeats(&specs[i])) continue;
         sl__pack_tensor_plan *t = &p->tensors[p->tensor_count];
         p->sources[p->tensor_count++] = source;
         bool encode = specs[i].klass == SL_CLASS_MATRIX ||
@@ -292,13 +350,16 @@ static sl_status plan_layer(struct packer *p, uint32_t layer, sl_error *err)
 {
     SL_TRY(sl__model_bind_experts(p->store, p->family, &p->desc, layer, err));
     const sl__expert_layout *layout = sl__store_expert_layout(p->store, layer);
+    if (!layout) return SL_OK; /* a dense layer */
     sl__pack_layer_plan *plan = &p->layers[p->layer_count++];
     plan->layer = layer;
     plan->expert_count = layout->expert_count;
     for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
-        plan->dtype[part] = encode_as(p->experts, layout->part[part].dtype);
-        plan->rows[part] = layout->part[part].rows;
-        plan->cols[part] = layout->part[part].cols;
+        const sl__matrix_layout *m = &layout->part[part];
+        plan->dtype[part] = encode_as(p->experts, m->dtype);
+        plan->rows[part] = m->transposed ? m->cols : m->rows;
+        plan->cols[part] = m->transposed ? m->rows : m->cols;
+        p->turns = p->turns || m->transposed;
         if (plan->cols[part] > p->widest) p->widest = plan->cols[part];
     }
     return SL_OK;
@@ -396,7 +457,10 @@ static sl_status take_buffers(struct packer *p, sl_error *err)
     p->in = sl__arena_alloc(&p->arena, (size_t)p->buffer_bytes, 1);
     p->out = sl__arena_alloc(&p->arena, (size_t)p->buffer_bytes, 1);
     p->rows = sl__arena_alloc(&p->arena, (size_t)threads * p->widest, sizeof *p->rows);
-    if (!p->in || !p->out || !p->rows) return SL_FAIL_NOMEM(err, "pack buffers");
+    if (p->turns) p->turned = sl__arena_alloc(&p->arena, (size_t)p->buffer_bytes, 1);
+    if (!p->in || !p->out || !p->rows || (p->turns && !p->turned)) {
+        return SL_FAIL_NOMEM(err, "pack buffers");
+    }
     return sl__pool_create(&p->pool, threads, err);
 }
 

@@ -23,25 +23,14 @@
 #define MISC_BYTES ((uint64_t)256 << 10) /* descriptions, stacks' first pages, and the like */
 #define STACK_TOUCHED_BYTES ((uint64_t)48 << 10) /* of a compute thread */
 
-/* More than any memory, and so little that sums of it stay in range. */
-#define STATE_FLOATS_MAX ((uint64_t)1 << 58)
+/* Beyond this no machine has room, and sums of a few such sizes do not overflow. */
+#define STATE_BYTES_MAX (UINT64_MAX / 4)
 
-uint64_t sl__state_bytes(const sl__model_desc *desc, uint32_t context_tokens)
+uint64_t sl__state_bytes(const sl__model_desc *desc, uint32_t context_tokens,
+                         uint32_t chunk_tokens)
 {
-    uint64_t floats = 0;
-    for (uint32_t i = 0; i < desc->layer_count; i++) {
-        const sl__layer_desc *l = &desc->layers[i];
-        if (l->mixer == SL_MIXER_ATTENTION) {
-            floats += (uint64_t)context_tokens * l->attention.kv_heads * l->attention.head_dim * 2;
-        } else {
-            floats += (uint64_t)sl__delta_value_width(&l->delta) * l->delta.key_dim;
-            floats += (uint64_t)sl__delta_conv_width(&l->delta) * (l->delta.conv_width - 1);
-        }
-        floats += 3 * SL_ARENA_ALIGN / sizeof(float); /* rounding */
-        /* A configuration may ask for so much: each layer adds less than this. */
-        if (floats > STATE_FLOATS_MAX) floats = STATE_FLOATS_MAX;
-    }
-    return floats * sizeof(float) + desc->layer_count * sizeof(sl__layer_state);
+    uint64_t bytes = sl__state_layout(NULL, desc, context_tokens, chunk_tokens, NULL);
+    return bytes < STATE_BYTES_MAX ? bytes + sl__state_table_bytes(desc) : STATE_BYTES_MAX;
 }
 
 static uint64_t scratch_bytes(const sl__model_desc *desc, const sl__plan *plan, uint32_t chunk)
@@ -92,7 +81,6 @@ static sl_status resolve(sl__plan *plan, const sl__plan_input *in, const sl_engi
     if (plan->context_tokens > most) plan->context_tokens = most;
     plan->process = in->process_bytes + MISC_BYTES + plan->threads * STACK_TOUCHED_BYTES;
     plan->io = io_bytes(opt);
-    plan->state = sl__state_bytes(in->desc, plan->context_tokens);
     plan->budget = opt->memory_bytes;
     if (plan->budget == 0) {
         uint64_t margin = in->free_bytes / 16;
@@ -128,19 +116,21 @@ static uint64_t comfortable_cache(const sl__plan_input *in, const struct needs *
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < in->desc->layer_count; i++) {
-        bytes += sl__store_expert_layout(in->store, i)->record_bytes *
-                 in->desc->layers[i].moe.top_k / 2;
+        const sl__expert_layout *layout = sl__store_expert_layout(in->store, i);
+        if (layout) bytes += layout->record_bytes * in->desc->layers[i].moe.top_k / 2;
     }
     return bytes > needs->cache_minimum ? bytes : needs->cache_minimum;
 }
 
-/* Smaller chunks until the cache has `target` bytes; false where the smallest leave less. */
+/* Smaller chunks until the cache has `target` bytes; false where the smallest leave less. Scratch
+ * grows with the chunk, and so do the caches of layers with a window. */
 static bool choose_chunk(sl__plan *plan, const sl__plan_input *in, const sl_engine_options *opt,
                          uint64_t target)
 {
     plan->chunk_tokens = largest_chunk(plan, opt);
     for (;;) {
         plan->scratch = scratch_bytes(in->desc, plan, plan->chunk_tokens);
+        plan->state = sl__state_bytes(in->desc, plan->context_tokens, plan->chunk_tokens);
         if (leaves(plan, target)) return true;
         if (opt->chunk_tokens || plan->chunk_tokens <= SL_DELTA_CHUNK) return false;
         plan->chunk_tokens /= 2;
@@ -164,7 +154,6 @@ static void choose(sl__plan *plan, const sl__plan_input *in, const sl_engine_opt
     bool may_shorten = !opt->context_tokens && !opt->expected_tokens;
     while (may_shorten && plan->context_tokens / 2 >= CONTEXT_LEAST && !leaves(plan, least)) {
         plan->context_tokens /= 2;
-        plan->state = sl__state_bytes(in->desc, plan->context_tokens);
         choose_chunk(plan, in, opt, target);
     }
 }

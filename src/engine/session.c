@@ -8,34 +8,16 @@
 #include "base/fail.h"
 #include "base/pages.h"
 
-/* Lays the state of every layer into one block. */
+/* Lays the table of layers and their state into one block. */
 static void lay_state(sl_session *session)
 {
     const sl__model_desc *desc = &session->engine->desc;
-    size_t used = 0;
+    const sl__plan *plan = &session->engine->plan;
+    size_t table = (size_t)sl__state_table_bytes(desc);
     session->layers = (sl__layer_state *)(void *)session->memory;
-    used += desc->layer_count * sizeof *session->layers;
-    used = (used + SL_ARENA_ALIGN - 1) / SL_ARENA_ALIGN * SL_ARENA_ALIGN;
-    for (uint32_t i = 0; i < desc->layer_count; i++) {
-        const sl__layer_desc *l = &desc->layers[i];
-        sl__layer_state *state = &session->layers[i];
-        float *at = (float *)(void *)(session->memory + used);
-        size_t floats;
-        if (l->mixer == SL_MIXER_ATTENTION) {
-            size_t cache = (size_t)session->engine->plan.context_tokens * l->attention.kv_heads *
-                           l->attention.head_dim;
-            state->k = at;
-            state->v = at + cache;
-            floats = 2 * cache;
-        } else {
-            size_t memory = (size_t)sl__delta_value_width(&l->delta) * l->delta.key_dim;
-            state->delta = at;
-            state->conv = at + memory;
-            floats = memory + (size_t)sl__delta_conv_width(&l->delta) * (l->delta.conv_width - 1);
-        }
-        used += (floats * sizeof(float) + SL_ARENA_ALIGN - 1) / SL_ARENA_ALIGN * SL_ARENA_ALIGN;
-        assert(used <= session->memory_bytes);
-    }
+    uint64_t used = sl__state_layout(session->layers, desc, plan->context_tokens,
+                                     plan->chunk_tokens, session->memory + table);
+    assert(used <= session->memory_bytes - table);
 }
 
 sl_status sl_session_create(sl_session **out, sl_engine *engine, sl_error *err)
@@ -63,15 +45,7 @@ void sl_session_destroy(sl_session *session)
 
 void sl_session_reset(sl_session *session)
 {
-    const sl__model_desc *desc = &session->engine->desc;
-    for (uint32_t i = 0; i < desc->layer_count; i++) {
-        const sl__layer_desc *l = &desc->layers[i];
-        if (l->mixer != SL_MIXER_DELTA) continue; /* a KV cache is only read below the position */
-        size_t memory = (size_t)sl__delta_value_width(&l->delta) * l->delta.key_dim;
-        size_t conv = (size_t)sl__delta_conv_width(&l->delta) * (l->delta.conv_width - 1);
-        memset(session->layers[i].delta, 0, memory * sizeof(float));
-        memset(session->layers[i].conv, 0, conv * sizeof(float));
-    }
+    sl__state_reset(session->layers, &session->engine->desc);
     session->position = 0;
     session->failed = false;
 }

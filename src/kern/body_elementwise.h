@@ -42,6 +42,31 @@ static void swiglu(float *y, const float *gate, const float *up, uint32_t n)
         y[i] = kern_silu(gate[i]) * up[i];
 }
 
+#define CLAMPED_BLOCK 64u
+
+/* In blocks through small arrays, all read before any is written: y may be gate, and what is read
+ * later lies behind what is written, whatever the stride. */
+static void swiglu_clamped(float *y, const float *gate, const float *up, size_t stride, uint32_t n,
+                           float alpha, float limit)
+{
+    for (uint32_t from = 0; from < n; from += CLAMPED_BLOCK) {
+        uint32_t count = n - from < CLAMPED_BLOCK ? n - from : CLAMPED_BLOCK;
+        float g[CLAMPED_BLOCK], u[CLAMPED_BLOCK];
+        for (uint32_t i = 0; i < count; i++) {
+            g[i] = gate[(from + i) * stride];
+            u[i] = up[(from + i) * stride];
+        }
+        for (uint32_t i = 0; i < count; i++) {
+            /* Comparisons that are false for a NaN keep it. */
+            float a = g[i] > limit ? limit : g[i];
+            float b = u[i] > limit ? limit : u[i];
+            b = b < -limit ? -limit : b;
+            g[i] = a * kern_sigmoid(alpha * a) * (b + 1.0f);
+        }
+        memcpy(y + from, g, count * sizeof *g);
+    }
+}
+
 static void silu(float *x, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
@@ -56,7 +81,7 @@ static void sigmoid(float *x, uint32_t n)
 
 static void softmax(float *x, uint32_t n)
 {
-    if (n > 0) kern_softmax(x, n);
+    if (n > 0) kern_softmax(x, n, NULL);
 }
 
 static void rope(float *x, const float *restrict cosine, const float *restrict sine, uint32_t half)
@@ -66,6 +91,16 @@ static void rope(float *x, const float *restrict cosine, const float *restrict s
         float a = first[i], b = second[i];
         first[i] = a * cosine[i] - b * sine[i];
         second[i] = b * cosine[i] + a * sine[i];
+    }
+}
+
+static void rope_adjacent(float *restrict x, const float *restrict cosine,
+                          const float *restrict sine, uint32_t half)
+{
+    for (uint32_t i = 0; i < half; i++) {
+        float a = x[2 * i], b = x[2 * i + 1];
+        x[2 * i] = a * cosine[i] - b * sine[i];
+        x[2 * i + 1] = b * cosine[i] + a * sine[i];
     }
 }
 
@@ -128,10 +163,12 @@ static void fill_elementwise(sl__kern *kern)
     kern->rms_norm = rms_norm;
     kern->l2_norm = l2_norm;
     kern->swiglu = swiglu;
+    kern->swiglu_clamped = swiglu_clamped;
     kern->silu = silu;
     kern->sigmoid = sigmoid;
     kern->softmax = softmax;
     kern->rope = rope;
+    kern->rope_adjacent = rope_adjacent;
     kern->causal_conv_silu = causal_conv_silu;
 }
 

@@ -1,4 +1,4 @@
-/* matmul and dot over the lanes (lanes.h); dequant_span is the level's.
+/* matmul, matmul_t and dot over the lanes (lanes.h); dequant_span is the level's.
  *
  * Tiles: SL_MM_ROWS rows × SL_MM_COLS columns of weights are made floats once and multiplied with
  * every token; the lanes of the row × token pairs wait in tmp between the column blocks.
@@ -11,9 +11,16 @@
 #include "kern/lanes.h"
 #include "kern/levels.h"
 
-/* out = weights [first, first + count) of a row; first % SL_GROUP == 0. */
-static void dequant_span(sl__dtype type, const unsigned char *row, uint32_t first, uint32_t count,
-                         float *out);
+/* out = weights [first, first + count) of a row; first % SL_GROUP == 0. scales: the row's, where
+ * the type has a plane of them. */
+static void dequant_span(sl__dtype type, const unsigned char *row, const unsigned char *scales,
+                         uint32_t first, uint32_t count, float *out);
+
+/* Row r of a plane of scales, which is NULL where the type has none. */
+SL_INLINE const unsigned char *scale_row(const void *scales, size_t scale_row_bytes, uint32_t r)
+{
+    return scales ? (const unsigned char *)scales + r * scale_row_bytes : NULL;
+}
 
 /* One block of columns, already floats, with all tokens. */
 static void block_dot(const float *weights, const float *x, size_t x_stride, uint32_t cols,
@@ -39,9 +46,9 @@ static void block_dot(const float *weights, const float *x, size_t x_stride, uin
     }
 }
 
-static void matmul(sl__dtype type, const void *w, size_t row_bytes, uint32_t rows, uint32_t cols,
-                   const float *x, size_t x_stride, uint32_t tokens, float *y, size_t y_stride,
-                   float *tmp)
+static void matmul(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
+                   size_t scale_row_bytes, uint32_t rows, uint32_t cols, const float *x,
+                   size_t x_stride, uint32_t tokens, float *y, size_t y_stride, float *tmp)
 {
     const unsigned char *row = w;
     float *weights = tmp, *lanes = tmp + SL_MM_ROWS * SL_MM_COLS;
@@ -56,7 +63,9 @@ static void matmul(sl__dtype type, const void *w, size_t row_bytes, uint32_t row
             uint32_t n = cols - c < SL_MM_COLS ? cols - c : SL_MM_COLS;
             for (uint32_t r = 0; r < SL_MM_ROWS; r++) {
                 if (r < count)
-                    dequant_span(type, row + r * row_bytes, c, n, weights + r * SL_MM_COLS);
+                    dequant_span(type, row + r * row_bytes,
+                                 scale_row(scales, scale_row_bytes, r0 + r), c, n,
+                                 weights + r * SL_MM_COLS);
                 else /* a row that is not there: computed, and not stored */
                     memset(weights + r * SL_MM_COLS, 0, n * sizeof(float));
             }
@@ -71,6 +80,28 @@ static void matmul(sl__dtype type, const void *w, size_t row_bytes, uint32_t row
     }
 }
 
+/* A tile of SL_MM_T_ROWS × SL_MM_T_COLS weights is made floats once and added to every token. */
+static void matmul_t(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
+                     size_t scale_row_bytes, uint32_t rows, uint32_t c0, uint32_t c1,
+                     const float *x, size_t x_stride, uint32_t tokens, float *y, size_t y_stride,
+                     float *tmp)
+{
+    for (uint32_t t = 0; t < tokens; t++)
+        memset(y + t * y_stride, 0, (c1 - c0) * sizeof(float));
+    for (uint32_t c = c0; c < c1; c += SL_MM_T_COLS) {
+        uint32_t n = c1 - c < SL_MM_T_COLS ? c1 - c : SL_MM_T_COLS;
+        const unsigned char *row = w;
+        for (uint32_t r0 = 0; r0 < rows; r0 += SL_MM_T_ROWS) {
+            uint32_t count = rows - r0 < SL_MM_T_ROWS ? rows - r0 : SL_MM_T_ROWS;
+            for (uint32_t r = 0; r < count; r++, row += row_bytes)
+                dequant_span(type, row, scale_row(scales, scale_row_bytes, r0 + r), c, n,
+                             tmp + r * SL_MM_T_COLS);
+            sum_rows(x + r0, x_stride, 1, tmp, SL_MM_T_COLS, count, y + (c - c0), y_stride, tokens,
+                     n);
+        }
+    }
+}
+
 static float dot(const float *a, const float *b, uint32_t n)
 {
     float y;
@@ -78,9 +109,10 @@ static float dot(const float *a, const float *b, uint32_t n)
     return y;
 }
 
-static void dequant_row(sl__dtype type, const void *row, float *out, uint32_t cols)
+static void dequant_row(sl__dtype type, const void *row, const void *scales, float *out,
+                        uint32_t cols)
 {
-    dequant_span(type, row, 0, cols, out);
+    dequant_span(type, row, scales, 0, cols, out);
 }
 
 #endif

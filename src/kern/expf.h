@@ -53,8 +53,9 @@ static inline float kern_silu(float x)
     return x / (1.0f + kern_exp(-x));
 }
 
-/* x ← softmax(x); the sum runs over sixteen lanes that are folded like the dot product's. */
-static inline void kern_softmax(float *x, uint32_t n)
+/* x ← softmax(x); the sum runs over sixteen lanes that are folded like the dot product's, and then
+ * takes in the sink, where there is one: a score that has a share and no place in x. */
+static inline void kern_softmax(float *x, uint32_t n, const float *sink)
 {
     float lane[16], largest = x[0];
     uint32_t whole = n & ~15u;
@@ -68,6 +69,7 @@ static inline void kern_softmax(float *x, uint32_t n)
         largest = lane[i] > largest ? lane[i] : largest;
     for (uint32_t c = whole; c < n; c++)
         largest = x[c] > largest ? x[c] : largest;
+    if (sink) largest = *sink > largest ? *sink : largest;
     for (uint32_t c = 0; c < n; c++)
         x[c] = kern_exp(x[c] - largest);
     memset(lane, 0, sizeof lane);
@@ -81,6 +83,7 @@ static inline void kern_softmax(float *x, uint32_t n)
         for (unsigned i = 0; i < k; i++)
             lane[i] += lane[i + k];
     }
+    if (sink) lane[0] += kern_exp(*sink - largest);
     float inverse = 1.0f / lane[0];
     for (uint32_t c = 0; c < n; c++)
         x[c] *= inverse;

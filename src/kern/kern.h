@@ -7,11 +7,14 @@
  * Row invariance holds for every entry: what is computed for a token (a row of x) does not depend
  * on the other tokens of the call, nor on how a caller splits rows between calls.
  *
- * The dot product. Every matrix entry sums in one order, so that its results are exact on all
- * levels: with lanes s[0..15] = 0, weight c of a row adds w[c]*x[c] to s[c % 16] in increasing c
+ * The dot product. Sums over a row of weights have one order, which makes them exact on all levels:
+ * with lanes s[0..15] = 0, weight c of a row adds w[c]*x[c] to s[c % 16] in increasing c
  * (product rounded, then sum rounded: no fused multiply-add); then the lanes are folded,
  * s[i] += s[i + 8] for i < 8, then + 4, + 2, + 1, and s[0] is the result. A weight of a grouped
  * type is round(round(scale * code) + minimum).
+ *
+ * Types with a plane of scales (sl__dtype_has_scales) come with a pointer to it, `scales`, and the
+ * distance of its rows, `scale_row_bytes`; for all others the two are not looked at.
  *
  * Pointers need no more alignment than their element type; weights (const void *) need none.
  * Outputs never overlap inputs unless said. No entry allocates. All are thread-safe.
@@ -27,17 +30,28 @@
 typedef struct sl__kern {
     const char *level; /* "ref", "avx2", … : the highest level with an entry in this table */
 
-    /* out[cols] = the row's weights as float. exact */
-    void (*dequant_row)(sl__dtype type, const void *row, float *out, uint32_t cols);
+    /* out[cols] = the row's weights as float; scales: its row of scales. exact */
+    void (*dequant_row)(sl__dtype type, const void *row, const void *scales, float *out,
+                        uint32_t cols);
 
     /* y[t][r] = W[r]·x[t]  for r < rows, t < tokens.
      * w: `rows` rows of `row_bytes` bytes each, of `type`, `cols` weights.
      * x: row t at x + t*x_stride (floats), y: row t at y + t*y_stride.
      * tmp: at least sl__kern_matmul_tmp(cols, tokens) floats of the caller's, private to the call.
      * exact */
-    void (*matmul)(sl__dtype type, const void *w, size_t row_bytes, uint32_t rows, uint32_t cols,
-                   const float *x, size_t x_stride, uint32_t tokens, float *y, size_t y_stride,
-                   float *tmp);
+    void (*matmul)(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
+                   size_t scale_row_bytes, uint32_t rows, uint32_t cols, const float *x,
+                   size_t x_stride, uint32_t tokens, float *y, size_t y_stride, float *tmp);
+
+    /* The transposed product over columns [c0, c1) of W:
+     *   y[t][c - c0] = Σ_r x[t][r]·W[r][c]  for c0 <= c < c1, t < tokens,
+     * from 0 in increasing r, product rounded, then sum rounded. c0 is a multiple of SL_GROUP; c1
+     * is one too, or the end of the rows. Arguments and tmp as matmul's; a row of x has `rows`
+     * numbers. Columns are independent: calls on disjoint ranges give one call's bits. exact */
+    void (*matmul_t)(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
+                     size_t scale_row_bytes, uint32_t rows, uint32_t c0, uint32_t c1,
+                     const float *x, size_t x_stride, uint32_t tokens, float *y, size_t y_stride,
+                     float *tmp);
 
     /* The dot product above, both sides float. exact */
     float (*dot)(const float *a, const float *b, uint32_t n);
@@ -55,6 +69,12 @@ typedef struct sl__kern {
     /* y = silu(gate) · up, elementwise; y may be gate or up. near(1e-6) */
     void (*swiglu)(float *y, const float *gate, const float *up, uint32_t n);
 
+    /* With g = min(gate[i·stride], limit) and u = up[i·stride] cut to ±limit:
+     *   y[i] = g · sigmoid(alpha·g) · (u + 1)   for i < n.
+     * y may be gate; gate and up may be interleaved (up = gate + 1, stride 2). near(1e-6) */
+    void (*swiglu_clamped)(float *y, const float *gate, const float *up, size_t stride, uint32_t n,
+                           float alpha, float limit);
+
     /* x ← silu(x) in place; x ← sigmoid(x) in place. near(1e-6) */
     void (*silu)(float *x, uint32_t n);
     void (*sigmoid)(float *x, uint32_t n);
@@ -66,12 +86,18 @@ typedef struct sl__kern {
      * (a, b) ← (a·cos − b·sin, b·cos + a·sin). cos, sin: [half]. exact */
     void (*rope)(float *x, const float *cos, const float *sin, uint32_t half);
 
+    /* The same for adjacent pairs (2i, 2i + 1). exact */
+    void (*rope_adjacent)(float *x, const float *cos, const float *sin, uint32_t half);
+
     /* One query head over `count` >= 1 cached positions:
-     * out[v_dim] = Σ_t softmax_t(q·k_t · scale) v_t, k row t at k + t*k_stride, v likewise.
-     * scores: at least `count` floats of the caller's, private to the call. near(1e-5) */
+     * out[v_dim] = Σ_t softmax_t(q·k_t · scale) v_t, k row t at k + t*k_stride, v likewise; v may
+     * be k. sink: NULL, or one more score in the softmax that has no value: the largest is taken
+     * over it too, and exp(*sink − largest) is added to the denominator.
+     * scores: at least `count` floats of the caller's, private to the call. near(1e-5), and the
+     * same bits on all levels */
     void (*attend)(const float *q, const float *k, size_t k_stride, const float *v, size_t v_stride,
-                   uint32_t count, uint32_t qk_dim, uint32_t v_dim, float scale, float *out,
-                   float *scores);
+                   uint32_t count, uint32_t qk_dim, uint32_t v_dim, float scale, const float *sink,
+                   float *out, float *scores);
 
     /* Causal depthwise convolution and SiLU over `tokens` rows (in place is not allowed):
      *   y[t][c] = silu( Σ_{j<width} w[c*width + j] · in[t - (width-1) + j][c] ),

@@ -8,6 +8,9 @@
 #define SL_MM_ROWS   4u   /* rows of a tile */
 #define SL_MM_COLS   512u /* columns dequantised at a time: the tile's weights stay in L1 */
 #define SL_MM_TOKENS 3u   /* tokens of a register tile */
+/* Of matmul_t, whose tile fits in the room of matmul's. */
+#define SL_MM_T_ROWS 16u
+#define SL_MM_T_COLS (SL_MM_ROWS * SL_MM_COLS / SL_MM_T_ROWS)
 
 void sl__kern_ref(sl__kern *kern);
 

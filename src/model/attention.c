@@ -1,13 +1,17 @@
-/* Gated grouped-query attention with partial rotary positions, over a float32 KV cache.
+/* Grouped-query attention over a float32 KV cache. What a model has of this is in its description:
  *
- *     q_proj ─ [query | gate] a head ─ q norm ─ rope ─┐
- *     k_proj ─ k norm ─ rope ─> cache k[position]     ├─ softmax(q·k·scale)·v ─┐
- *     v_proj ─────────────────> cache v[position]  ───┘                        │
- *                                          o_proj ── × sigmoid(gate) ──────────┘
+ *     q_proj ─ bias ─ clip ─ norm ─ rope ─┐
+ *     k_proj ─ bias ─ clip ─ norm ─ rope ─┼─> cache k[position]
+ *     v_proj ─ bias ─ clip ───────────────┼─> cache v[position]
+ *                                         └─ softmax(q·k·scale, sink)·v ─ × sigmoid(gate) ─┐
+ *                                                                          bias ─ o_proj ──┘
+ *
+ * With an output gate q_proj gives [query | gate] a head. With a window a token reads the last
+ * `window` rows of the cache; state.h says how those stay adjacent.
  */
 #include "model/run.h"
 
-#include <math.h>
+#include <assert.h>
 #include <string.h>
 
 struct job {
@@ -15,52 +19,81 @@ struct job {
     const sl__attention_desc *a;
     const sl__weight *w;
     sl__layer_state *state;
-    uint32_t position;
-    size_t q_stride; /* floats of a token in q: with the gate, two parts a head */
+    uint32_t position, row; /* of the first token; its row in the cache */
 };
 
-/* As the reference does: frequency, angle and its sine in float32. */
-static void fill_angles(const sl__run *run, const sl__attention_desc *a, uint32_t position,
-                        uint32_t tokens)
+/* Floats from one head's query to the next, and of a token in q. */
+static size_t head_stride(const sl__attention_desc *a)
 {
-    uint32_t half = a->rotary_dim / 2;
-    for (uint32_t i = 0; i < half; i++) {
-        float exponent = (float)(2 * i) / (float)a->rotary_dim;
-        float frequency = 1.0f / powf(a->rope_theta, exponent);
-        for (uint32_t t = 0; t < tokens; t++) {
-            float angle = (float)(position + t) * frequency;
-            run->scratch.attention.cos[(size_t)t * half + i] = cosf(angle);
-            run->scratch.attention.sin[(size_t)t * half + i] = sinf(angle);
-        }
+    return a->output_gate ? 2 * (size_t)a->head_dim : a->head_dim;
+}
+
+static size_t q_stride(const sl__attention_desc *a) { return a->heads * head_stride(a); }
+
+static size_t kv_stride(const sl__attention_desc *a) { return (size_t)a->kv_heads * a->head_dim; }
+
+static void clip(float *x, float limit, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (x[i] > limit) x[i] = limit;
+        if (x[i] < -limit) x[i] = -limit;
     }
 }
 
-/* Norms and rotates the queries and the key of one token and puts key and value into the cache. */
+/* What is done to a token's projected heads before anything is multiplied with them: the bias, and
+ * the clip. */
+static void finish_projection(const struct job *job, float *x, uint32_t heads, size_t stride,
+                              sl__role bias)
+{
+    const sl__attention_desc *a = job->a;
+    if (a->bias) job->run->kern.axpy(x, 1.0f, job->w[bias].data, (uint32_t)(heads * stride));
+    for (uint32_t h = 0; a->clip > 0 && h < heads; h++)
+        clip(x + h * stride, a->clip, a->head_dim);
+}
+
+/* Norms and rotates the heads of token t. */
+static void norm_and_rotate(const struct job *job, uint32_t t, float *x, uint32_t heads,
+                            size_t stride, sl__role norm)
+{
+    const sl__attention_desc *a = job->a;
+    const sl__kern *kern = &job->run->kern;
+    const float *w = job->w[norm].data;
+    float eps = job->run->desc->eps;
+    if (a->qk_norm == SL_QK_NORM_WHOLE) {
+        assert(stride == a->head_dim); /* the heads are adjacent */
+        kern->rms_norm(x, x, w, heads * a->head_dim, eps);
+    }
+    for (uint32_t h = 0; h < heads; h++) {
+        float *head = x + h * stride;
+        if (a->qk_norm == SL_QK_NORM_HEAD) kern->rms_norm(head, head, w, a->head_dim, eps);
+        sl__rope_rotate(kern, &a->rope, &job->run->scratch.attention.rope, t, head);
+    }
+}
+
+/* Makes the queries of one token ready and puts its key and value into the cache. */
 static void prepare_token(void *ctx, uint32_t t, uint32_t worker)
 {
     (void)worker;
     const struct job *job = ctx;
     const sl__attention_desc *a = job->a;
     const sl__scratch *s = &job->run->scratch;
-    const sl__kern *kern = &job->run->kern;
-    uint32_t dim = a->head_dim, half = a->rotary_dim / 2;
-    const float *cos = s->attention.cos + (size_t)t * half;
-    const float *sin = s->attention.sin + (size_t)t * half;
-    float eps = job->run->desc->eps;
-    size_t head_stride = a->output_gate ? 2 * dim : dim;
-    for (uint32_t h = 0; h < a->heads; h++) {
-        float *q = s->attention.q + t * job->q_stride + h * head_stride;
-        kern->rms_norm(q, q, job->w[SL_ROLE_Q_NORM].data, dim, eps);
-        kern->rope(q, cos, sin, half);
-    }
-    size_t kv = (size_t)a->kv_heads * dim;
-    float *k = job->state->k + (job->position + t) * kv;
-    for (uint32_t h = 0; h < a->kv_heads; h++) {
-        kern->rms_norm(k + h * dim, s->attention.k + t * kv + h * dim,
-                       job->w[SL_ROLE_K_NORM].data, dim, eps);
-        kern->rope(k + h * dim, cos, sin, half);
-    }
-    memcpy(job->state->v + (job->position + t) * kv, s->attention.v + t * kv, kv * sizeof(float));
+    size_t kv = kv_stride(a), at = (job->row + t) * kv;
+    float *q = s->attention.q + t * q_stride(a);
+    float *k = s->attention.k + t * kv, *v = s->attention.v + t * kv;
+    finish_projection(job, q, a->heads, head_stride(a), SL_ROLE_Q_BIAS);
+    finish_projection(job, k, a->kv_heads, a->head_dim, SL_ROLE_K_BIAS);
+    finish_projection(job, v, a->kv_heads, a->head_dim, SL_ROLE_V_BIAS);
+    norm_and_rotate(job, t, q, a->heads, head_stride(a), SL_ROLE_Q_NORM);
+    norm_and_rotate(job, t, k, a->kv_heads, a->head_dim, SL_ROLE_K_NORM);
+    memcpy(job->state->k + at, k, kv * sizeof(float));
+    memcpy(job->state->v + at, v, kv * sizeof(float));
+}
+
+/* The positions that token t sees: itself and those before it, as far as the window goes. */
+static uint32_t seen(const struct job *job, uint32_t t)
+{
+    uint32_t all = job->position + t + 1;
+    return job->a->window > 0 && job->a->window < all ? job->a->window : all;
 }
 
 /* One query head of one token: index = t · heads + h. */
@@ -71,17 +104,28 @@ static void attend_head(void *ctx, uint32_t index, uint32_t worker)
     const sl__scratch *s = &job->run->scratch;
     const sl__kern *kern = &job->run->kern;
     uint32_t t = index / a->heads, h = index % a->heads, dim = a->head_dim;
-    size_t kv = (size_t)a->kv_heads * dim, kv_at = (size_t)(h / (a->heads / a->kv_heads)) * dim;
-    size_t head_stride = a->output_gate ? 2 * dim : dim;
-    float *q = s->attention.q + t * job->q_stride + h * head_stride;
+    uint32_t count = seen(job, t);
+    size_t kv = kv_stride(a), head = (size_t)(h / (a->heads / a->kv_heads)) * dim;
+    size_t at = (job->row + t + 1 - count) * kv + head;
+    float *q = s->attention.q + t * q_stride(a) + h * head_stride(a);
     float *out = s->attention.out + ((size_t)t * a->heads + h) * dim;
-    kern->attend(q, job->state->k + kv_at, kv, job->state->v + kv_at, kv, job->position + t + 1,
-                 dim, dim, a->scale, out, sl__worker_scratch(job->run, worker));
+    const float *sinks = job->w[SL_ROLE_SINKS].data;
+    kern->attend(q, job->state->k + at, kv, job->state->v + at, kv, count, dim, dim, a->scale,
+                 a->sinks ? sinks + h : NULL, out, sl__worker_scratch(job->run, worker));
     if (!a->output_gate) return;
     float *gate = q + dim;
     kern->sigmoid(gate, dim);
     for (uint32_t i = 0; i < dim; i++)
         out[i] *= gate[i];
+}
+
+static void add_output_bias(void *ctx, uint32_t t, uint32_t worker)
+{
+    (void)worker;
+    const struct job *job = ctx;
+    uint32_t hidden = job->run->desc->hidden;
+    job->run->kern.axpy(job->run->scratch.mixed + (size_t)t * hidden, 1.0f,
+                        job->w[SL_ROLE_O_BIAS].data, hidden);
 }
 
 void sl__attention_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t position,
@@ -96,13 +140,16 @@ void sl__attention_block(sl__run *run, uint32_t layer, sl__layer_state *state, u
         sl__product_of(&w[SL_ROLE_V], s->normed, s->attention.v, tokens),
     };
     sl__products(run, in, 3);
-    fill_angles(run, a, position, tokens);
-    struct job job = {run, a, w, state, position, w[SL_ROLE_Q].rows};
+    sl__rope_fill(&a->rope, &s->attention.rope, position, tokens);
+    struct job job = {run, a, w, state, position,
+                      sl__state_row(state, a->window, kv_stride(a), position, tokens)};
     uint64_t width = (uint64_t)a->heads * a->head_dim;
     sl__run_parallel(run, prepare_token, &job, tokens, tokens * width * 8);
     sl__run_parallel(run, attend_head, &job, tokens * a->heads,
-                     tokens * width * 2 * (position + tokens));
+                     tokens * width * 2 * seen(&job, tokens - 1));
     const sl__product out =
         sl__product_of(&w[SL_ROLE_O], s->attention.out, s->mixed, tokens);
     sl__products(run, &out, 1);
+    if (!a->output_bias) return;
+    sl__run_parallel(run, add_output_bias, &job, tokens, (uint64_t)tokens * run->desc->hidden);
 }

@@ -7,8 +7,6 @@
 #include "base/checked.h"
 #include "base/fail.h"
 
-const sl__family *const sl__families[] = {&sl__family_qwen3_5_moe, NULL};
-
 static bool listed(const char *const *list, const char *text)
 {
     for (; *list; list++) {
@@ -30,8 +28,15 @@ sl_status sl__family_find(const sl__family **out, const sl__config *config, sl_e
     return SL_FAIL(err, SL_EUNSUPPORTED, "%s: model_type %s is not supported", config->path, type);
 }
 
-bool sl__family_leaves_unread(const sl__family *family, const char *name)
+bool sl__family_leaves_unread(const sl__family *family, const sl__model_desc *desc,
+                              const char *name)
 {
+    char layers[80];
+    snprintf(layers, sizeof layers, "%slayers.", desc->prefix);
+    size_t size = strlen(layers);
+    if (strncmp(name, layers, size) == 0) {
+        return strtoul(name + size, NULL, 10) >= desc->layer_count;
+    }
     for (const char *const *p = family->unread; *p; p++) {
         if (strncmp(name, *p, strlen(*p)) == 0) return true;
     }
@@ -64,7 +69,11 @@ sl_status sl__model_describe(sl__model_desc *desc, const sl__family **family,
     return find_prefix(desc, *family, store, err);
 }
 
-static bool is_weight_type(sl__dtype type) { return type < SL_DTYPE_COUNT; }
+/* Of a tensor: one whose scales lie apart is none by itself. */
+static bool is_weight_type(sl__dtype type)
+{
+    return type < SL_DTYPE_COUNT && !sl__dtype_has_scales(type);
+}
 
 /* "[2, 3]" of a tensor, for messages. */
 static const char *show_shape(const sl__tensor *tensor, char *out, size_t size)
@@ -111,80 +120,139 @@ sl_status sl__model_find(const sl__tensor **out, const sl__store *store,
 
 /* ---- experts --------------------------------------------------------------------------------- */
 
-static sl_status find_expert_tensor(const sl__tensor **out, const sl__store *store,
-                                    const char *prefix, const char *pattern, uint32_t expert,
+/* The experts of one layer, as they are looked for. */
+struct binding {
+    const sl__store *store;
+    const sl__expert_names *names;
+    const sl__moe_desc *moe;
+    char prefix[128];
+    uint32_t rows[SL_PART_COUNT], cols[SL_PART_COUNT]; /* as the model has them */
+    sl__expert_piece *pieces;                          /* [experts][SL_PART_COUNT] */
+};
+
+static void expert_name(const struct binding *b, const char *pattern, uint32_t expert,
+                        const char *suffix, char out[256])
+{
+    const char *number = strstr(pattern, "%u");
+    if (number) {
+        snprintf(out, 256, "%s%.*s%u%s%s", b->prefix, (int)(number - pattern), pattern, expert,
+                 number + 2, suffix);
+    } else {
+        snprintf(out, 256, "%s%s%s", b->prefix, pattern, suffix);
+    }
+}
+
+static sl_status find_expert_tensor(const sl__tensor **out, const struct binding *b,
+                                    const char *pattern, uint32_t expert, const char *suffix,
                                     sl_error *err)
 {
     char name[256];
-    const char *number = strstr(pattern, "%u");
-    if (number) {
-        snprintf(name, sizeof name, "%s%.*s%u%s", prefix, (int)(number - pattern), pattern, expert,
-                 number + 2);
-    } else {
-        snprintf(name, sizeof name, "%s%s", prefix, pattern);
-    }
-    *out = sl__store_find(store, name);
+    expert_name(b, pattern, expert, suffix, name);
+    *out = sl__store_find(b->store, name);
     if (*out) return SL_OK;
-    return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s is missing", sl__store_path(store), name);
+    return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s is missing", sl__store_path(b->store), name);
 }
 
-/* A fused tensor must hold exactly `experts` stacks of `rows` rows. */
-static sl_status check_stack(const sl__store *store, const sl__tensor *tensor, uint32_t experts,
-                             uint32_t rows, uint32_t cols, sl_error *err)
+static bool has_fused(const struct binding *b, const char *suffix)
 {
-    if (tensor->dims == 3 && tensor->shape[0] == experts && tensor->shape[1] == rows &&
-        tensor->shape[2] == cols) {
-        return SL_OK;
+    char name[256];
+    if (!b->names->fused_gate_up || !suffix) return false;
+    expert_name(b, b->names->fused_gate_up, 0, suffix, name);
+    return sl__store_find(b->store, name) != NULL;
+}
+
+/* A fused tensor must have exactly the shape that the configuration asks for. */
+static sl_status check_stack(const struct binding *b, const sl__tensor *tensor, uint32_t dims,
+                             const uint32_t *want, sl_error *err)
+{
+    char shape[128], wanted[128] = "[";
+    bool same = tensor->dims == dims;
+    for (uint32_t i = 0; i < dims; i++) {
+        size_t n = strlen(wanted);
+        same = same && tensor->shape[i] == want[i];
+        snprintf(wanted + n, sizeof wanted - n, "%s%u", i ? ", " : "", want[i]);
     }
-    char shape[128];
-    return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: shape %s, but the configuration asks for "
-                   "[%u, %u, %u]", sl__store_path(store), tensor->name,
-                   show_shape(tensor, shape, sizeof shape), experts, rows, cols);
+    if (same) return SL_OK;
+    return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: shape %s, but the configuration asks for %s]",
+                   sl__store_path(b->store), tensor->name, show_shape(tensor, shape, sizeof shape),
+                   wanted);
 }
 
-static sl_status fused_pieces(sl__expert_piece *pieces, const sl__store *store,
-                              const sl__expert_names *names, const char *prefix,
-                              const sl__moe_desc *moe, uint32_t hidden, sl_error *err)
+/* Finds one fused tensor (blocks: and its scales) of `rows` x `cols` matrices, as a piece of expert
+ * 0. */
+static sl_status find_stack(const struct binding *b, const char *name, bool blocks, uint32_t rows,
+                            uint32_t cols, sl__expert_piece *out, sl_error *err)
 {
-    const sl__tensor *gate_up, *down;
-    uint32_t inner = moe->intermediate;
-    SL_TRY(find_expert_tensor(&gate_up, store, prefix, names->fused_gate_up, 0, err));
-    SL_TRY(find_expert_tensor(&down, store, prefix, names->fused_down, 0, err));
-    SL_TRY(check_stack(store, gate_up, moe->experts, 2 * inner, hidden, err));
-    SL_TRY(check_stack(store, down, moe->experts, hidden, inner, err));
-    for (uint32_t e = 0; e < moe->experts; e++) {
-        sl__expert_piece *piece = pieces + (size_t)e * SL_PART_COUNT;
-        piece[SL_PART_GATE] = (sl__expert_piece){gate_up, (uint64_t)e * 2 * inner};
-        piece[SL_PART_UP] = (sl__expert_piece){gate_up, (uint64_t)e * 2 * inner + inner};
-        piece[SL_PART_DOWN] = (sl__expert_piece){down, (uint64_t)e * hidden};
+    uint32_t experts = b->moe->experts;
+    *out = (sl__expert_piece){.transposed = !blocks && b->names->fused_transposed};
+    SL_TRY(find_expert_tensor(&out->tensor, b, name, 0, blocks ? b->names->blocks_suffix : "",
+                              err));
+    if (!blocks) {
+        const uint32_t want[] = {experts, out->transposed ? cols : rows,
+                                 out->transposed ? rows : cols};
+        return check_stack(b, out->tensor, 3, want, err);
+    }
+    if (cols % SL_MX_GROUP != 0) {
+        return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: rows of %u are no whole number of blocks",
+                       sl__store_path(b->store), out->tensor->name, cols);
+    }
+    SL_TRY(find_expert_tensor(&out->scales, b, name, 0, b->names->scales_suffix, err));
+    const uint32_t want[] = {experts, rows, cols / SL_MX_GROUP, SL_MX_GROUP / 2};
+    SL_TRY(check_stack(b, out->tensor, 4, want, err));
+    return check_stack(b, out->scales, 3, want, err);
+}
+
+static sl_status fused_pieces(const struct binding *b, bool blocks, sl_error *err)
+{
+    sl__expert_piece both, down;
+    uint32_t inner = b->moe->intermediate, hidden = b->cols[SL_PART_GATE];
+    SL_TRY(find_stack(b, b->names->fused_gate_up, blocks, 2 * inner, hidden, &both, err));
+    SL_TRY(find_stack(b, b->names->fused_down, blocks, hidden, inner, &down, err));
+    if (both.transposed && !b->moe->interleaved) {
+        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: tensor %s: transposed, with gate and up side by "
+                       "side, is not supported", sl__store_path(b->store), both.tensor->name);
+    }
+    uint32_t both_rows = both.transposed ? hidden : 2 * inner;
+    uint32_t down_rows = down.transposed ? inner : hidden;
+    for (uint32_t e = 0; e < b->moe->experts; e++) {
+        sl__expert_piece *piece = b->pieces + (size_t)e * SL_PART_COUNT;
+        both.first_row = (uint64_t)e * both_rows;
+        down.first_row = (uint64_t)e * down_rows;
+        piece[SL_PART_GATE] = both;
+        piece[SL_PART_DOWN] = down;
+        piece[SL_PART_UP] = both; /* not looked at where it is absent */
+        piece[SL_PART_UP].first_row += inner;
     }
     return SL_OK;
 }
 
 /* A tensor of one part of one expert holds that and no more: rows too many would be a sign of a
  * configuration that belongs to other weights. */
-static sl_status check_single(const sl__store *store, const sl__tensor *tensor, uint32_t rows,
-                              uint32_t cols, sl_error *err)
+static sl_status check_single(const struct binding *b, const sl__tensor *tensor, uint32_t part,
+                              sl_error *err)
 {
-    if (tensor->dims == 2 && tensor->shape[0] == rows && tensor->shape[1] == cols) return SL_OK;
+    if (tensor->dims == 2 && tensor->shape[0] == b->rows[part] &&
+        tensor->shape[1] == b->cols[part]) {
+        return SL_OK;
+    }
     char shape[128];
     return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: shape %s, but the configuration asks for "
-                   "[%u, %u]", sl__store_path(store), tensor->name,
-                   show_shape(tensor, shape, sizeof shape), rows, cols);
+                   "[%u, %u]", sl__store_path(b->store), tensor->name,
+                   show_shape(tensor, shape, sizeof shape), b->rows[part], b->cols[part]);
 }
 
-static sl_status single_pieces(sl__expert_piece *pieces, const sl__store *store,
-                               const sl__expert_names *names, const char *prefix,
-                               const sl__moe_desc *moe, uint32_t hidden, sl_error *err)
+static sl_status single_pieces(const struct binding *b, sl_error *err)
 {
-    const uint32_t rows[SL_PART_COUNT] = {moe->intermediate, moe->intermediate, hidden};
-    const uint32_t cols[SL_PART_COUNT] = {hidden, hidden, moe->intermediate};
-    for (uint32_t e = 0; e < moe->experts; e++) {
+    const sl__tensor *tensor;
+    if (!b->names->single[SL_PART_GATE]) {
+        return find_expert_tensor(&tensor, b, b->names->fused_gate_up, 0, "", err);
+    }
+    for (uint32_t e = 0; e < b->moe->experts; e++) {
         for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
-            const sl__tensor *tensor;
-            SL_TRY(find_expert_tensor(&tensor, store, prefix, names->single[part], e, err));
-            SL_TRY(check_single(store, tensor, rows[part], cols[part], err));
-            pieces[(size_t)e * SL_PART_COUNT + part] = (sl__expert_piece){tensor, 0};
+            if (b->rows[part] == 0) continue;
+            SL_TRY(find_expert_tensor(&tensor, b, b->names->single[part], e, "", err));
+            SL_TRY(check_single(b, tensor, part, err));
+            b->pieces[(size_t)e * SL_PART_COUNT + part] = (sl__expert_piece){.tensor = tensor};
         }
     }
     return SL_OK;
@@ -194,23 +262,26 @@ sl_status sl__model_bind_experts(sl__store *store, const sl__family *family,
                                  const sl__model_desc *desc, uint32_t layer, sl_error *err)
 {
     const sl__moe_desc *moe = &desc->layers[layer].moe;
-    const uint32_t rows[SL_PART_COUNT] = {moe->intermediate, moe->intermediate, desc->hidden};
-    const uint32_t cols[SL_PART_COUNT] = {desc->hidden, desc->hidden, moe->intermediate};
+    uint32_t inner = moe->intermediate, hidden = desc->hidden;
+    if (moe->experts == 0) return SL_OK;
+    struct binding b = {.store = store, .names = &family->experts, .moe = moe,
+                        .rows = {inner, inner, hidden}, .cols = {hidden, hidden, inner}};
+    if (moe->interleaved) {
+        b.rows[SL_PART_GATE] = 2 * inner;
+        b.rows[SL_PART_UP] = b.cols[SL_PART_UP] = 0;
+    }
     if (sl__store_is_pack(store)) {
-        return sl__store_bind_experts(store, layer, moe->experts, rows, cols, NULL, err);
+        return sl__store_bind_experts(store, layer, moe->experts, b.rows, b.cols, NULL, err);
     }
-    char prefix[128], fused[256] = "";
-    family->layer_prefix(desc, layer, prefix);
-    const sl__expert_names *names = &family->experts;
-    if (names->fused_gate_up) snprintf(fused, sizeof fused, "%s%s", prefix, names->fused_gate_up);
-    sl__expert_piece *pieces = calloc((size_t)moe->experts * SL_PART_COUNT, sizeof *pieces);
-    if (!pieces) return SL_FAIL_NOMEM(err, "expert table");
-    sl_status status = fused[0] && sl__store_find(store, fused)
-                           ? fused_pieces(pieces, store, names, prefix, moe, desc->hidden, err)
-                           : single_pieces(pieces, store, names, prefix, moe, desc->hidden, err);
+    family->layer_prefix(desc, layer, b.prefix);
+    b.pieces = calloc((size_t)moe->experts * SL_PART_COUNT, sizeof *b.pieces);
+    if (!b.pieces) return SL_FAIL_NOMEM(err, "expert table");
+    sl_status status = has_fused(&b, b.names->blocks_suffix) ? fused_pieces(&b, true, err)
+                       : has_fused(&b, "")                   ? fused_pieces(&b, false, err)
+                                                             : single_pieces(&b, err);
     if (status == SL_OK) {
-        status = sl__store_bind_experts(store, layer, moe->experts, rows, cols, pieces, err);
+        status = sl__store_bind_experts(store, layer, moe->experts, b.rows, b.cols, b.pieces, err);
     }
-    free(pieces);
+    free(b.pieces);
     return status;
 }

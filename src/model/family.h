@@ -6,11 +6,19 @@
 #include "base/arena.h"
 #include "model/model.h"
 
-/* Names of the experts' tensors after "layers.N.". */
+/* Names of the experts' tensors after "layers.N.". A checkpoint has one of the layouts; they are
+ * looked for in this order: MXFP4, fused, single. */
 typedef struct sl__expert_names {
-    const char *fused_gate_up; /* [experts, 2·intermediate, hidden], gate first; NULL: never */
-    const char *fused_down;    /* [experts, hidden, intermediate] */
-    const char *single[SL_PART_COUNT]; /* one tensor an expert, "%u" is its number */
+    /* [experts, 2·intermediate, hidden], gate first or as moe_desc.interleaved says; NULL: never */
+    const char *fused_gate_up;
+    const char *fused_down; /* [experts, hidden, intermediate] */
+    bool fused_transposed;  /* [experts, hidden, 2·intermediate], [experts, intermediate, hidden] */
+    /* MXFP4: what follows the two names above in those of the u8 tensors of blocks [experts, rows,
+     * cols/32, 16] and scales [experts, rows, cols/32], which are never transposed; NULL: never */
+    const char *blocks_suffix, *scales_suffix;
+    /* One tensor an expert, "%u" is its number; where gate and up are interleaved the first name is
+     * of both and the second NULL. NULL: never */
+    const char *single[SL_PART_COUNT];
 } sl__expert_names;
 
 typedef struct sl__family {
@@ -43,15 +51,16 @@ sl_status sl__model_describe(sl__model_desc *desc, const sl__family **family,
 sl_status sl__model_find(const sl__tensor **out, const sl__store *store,
                          const sl__tensor_spec *spec, sl_error *err);
 
-/* Binds the experts of a layer in the store, whichever layout it has. */
+/* Binds the experts of a layer in the store, whichever layout it has. A dense layer has none. */
 sl_status sl__model_bind_experts(sl__store *store, const sl__family *family,
                                  const sl__model_desc *desc, uint32_t layer, sl_error *err);
 
-/* True for a tensor that the family knows and leaves unread. */
-bool sl__family_leaves_unread(const sl__family *family, const char *name);
+/* True for a tensor that the family knows and leaves unread: by its prefix, or because it belongs
+ * to a layer after the last (the drafting layer of some families). */
+bool sl__family_leaves_unread(const sl__family *family, const sl__model_desc *desc,
+                              const char *name);
 
-/* The known families, NULL-terminated. */
+/* The known families, NULL-terminated (family_registry.c). */
 extern const sl__family *const sl__families[];
-extern const sl__family sl__family_qwen3_5_moe;
 
 #endif

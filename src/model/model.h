@@ -16,32 +16,92 @@
 
 /* ---- description ----------------------------------------------------------------------------- */
 
-typedef enum sl__mixer { SL_MIXER_ATTENTION, SL_MIXER_DELTA } sl__mixer;
+typedef enum sl__mixer { SL_MIXER_ATTENTION, SL_MIXER_MLA, SL_MIXER_DELTA } sl__mixer;
+
+/* Rotary positions of the first `dim` channels of a head. */
+typedef struct sl__rope_desc {
+    uint32_t dim;    /* even; 0: none */
+    bool adjacent;   /* pairs (2i, 2i + 1); else half-split (i, i + dim/2) */
+    float theta;
+    /* YaRN, where factor > 0: frequencies between beta_fast and beta_slow turns in the original
+     * context are mixed with those divided by factor. */
+    float factor, original_context, beta_fast, beta_slow;
+    bool truncate;   /* the bounds of the mix are rounded outwards to whole channels */
+    float amplitude; /* cos and sin are multiplied by it; 1 without YaRN */
+} sl__rope_desc;
+
+/* Where a norm of queries and keys takes its statistics. */
+typedef enum sl__qk_norm { SL_QK_NORM_NONE, SL_QK_NORM_HEAD, SL_QK_NORM_WHOLE } sl__qk_norm;
 
 /* Grouped-query softmax attention. Query head h reads KV head h / (heads / kv_heads). */
 typedef struct sl__attention_desc {
     uint32_t heads, kv_heads, head_dim;
-    uint32_t rotary_dim; /* the first channels of a head, rotated in half-split pairs */
-    float rope_theta;
+    sl__rope_desc rope;
     float scale;         /* of q·k */
+    sl__qk_norm qk_norm; /* before rope; HEAD: weights [head_dim]; WHOLE: [heads·head_dim] */
     bool output_gate;    /* q_proj gives [query, gate] a head; output × sigmoid(gate) */
+    bool bias;           /* of q, k and v */
+    bool output_bias;
+    bool sinks;          /* a score a head that takes part in the softmax and has no value */
+    uint32_t window;     /* a token sees itself and the window - 1 before it; 0: all */
+    float clip;          /* q, k and v are cut to ±clip after their bias; 0: not */
 } sl__attention_desc;
+
+/* Multi-head latent attention. Cached a position: the normed latent [kv_rank] and the rotated
+ * shared key [rope.dim]. */
+typedef struct sl__mla_desc {
+    uint32_t heads;
+    uint32_t q_rank;  /* 0: q_proj straight from the stream */
+    uint32_t kv_rank, nope_dim, value_dim;
+    sl__rope_desc rope;
+    float scale;
+} sl__mla_desc;
 
 /* Gated DeltaNet. Value head h reads key head h / (value_heads / key_heads). */
 typedef struct sl__delta_desc {
     uint32_t key_heads, value_heads, key_dim, value_dim, conv_width;
 } sl__delta_desc;
 
-/* Routed experts: softmax over all, the k largest, renormalised; and an optional shared expert
- * with a sigmoid gate. */
+typedef enum sl__score {
+    SL_SCORE_SOFTMAX,     /* over all experts, then the k largest */
+    SL_SCORE_TOP_SOFTMAX, /* the k largest outputs, then softmax over those */
+    SL_SCORE_SIGMOID,     /* of each, then the k largest */
+} sl__score;
+
+/* How a token's experts are chosen and weighted. */
+typedef struct sl__routing_desc {
+    sl__score score;
+    bool bias;           /* added to the router's outputs */
+    bool correction;     /* added to the scores for choosing only */
+    uint32_t groups;     /* > 1: experts lie in groups; a group scores the sum of its two best */
+    uint32_t top_groups; /* only experts of the best groups are chosen */
+    bool renormalise;    /* weights are divided by their sum */
+    float scale;         /* and then multiplied */
+} sl__routing_desc;
+
+/* What lies between an expert's first and second products, g and u being gate and up. */
+typedef enum sl__activation {
+    SL_ACTIVATION_SILU,    /* silu(g)·u */
+    SL_ACTIVATION_CLAMPED, /* g' = min(g, limit), u' = clamp(u, ±limit): g'·σ(alpha·g')·(u' + 1) */
+} sl__activation;
+
+/* The feed-forward part: routed experts, and a shared expert that every token takes. A dense layer
+ * is one with a shared expert and no routed ones. */
 typedef struct sl__moe_desc {
-    uint32_t experts, top_k, intermediate;
-    uint32_t shared_intermediate; /* 0: none */
+    uint32_t experts, top_k, intermediate; /* experts 0: dense */
+    uint32_t shared_intermediate;          /* 0: no shared expert */
+    bool shared_gate;                      /* the shared output × sigmoid(a product) */
+    sl__routing_desc routing;
+    sl__activation activation;
+    float alpha, limit;                    /* of SL_ACTIVATION_CLAMPED */
+    bool interleaved;                      /* gate and up are one matrix, row 2i gate, 2i + 1 up */
+    bool expert_bias;                      /* of both products */
 } sl__moe_desc;
 
 typedef struct sl__layer_desc {
     sl__mixer mixer;
     sl__attention_desc attention; /* of SL_MIXER_ATTENTION */
+    sl__mla_desc mla;             /* of SL_MIXER_MLA */
     sl__delta_desc delta;         /* of SL_MIXER_DELTA */
     sl__moe_desc moe;
 } sl__layer_desc;
@@ -60,6 +120,15 @@ typedef struct sl__model_desc {
     char prefix[64];          /* before "layers.N." and "embed_tokens": "model.language_model." */
 } sl__model_desc;
 
+/* The first layer with routed experts; the first of all where none has any. */
+static inline uint32_t sl__model_moe_layer(const sl__model_desc *desc)
+{
+    for (uint32_t i = 0; i < desc->layer_count; i++) {
+        if (desc->layers[i].moe.experts > 0) return i;
+    }
+    return 0;
+}
+
 static inline uint32_t sl__delta_key_width(const sl__delta_desc *d)
 {
     return d->key_heads * d->key_dim;
@@ -76,12 +145,16 @@ static inline uint32_t sl__delta_conv_width(const sl__delta_desc *d)
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
-/* W[rows, cols] in memory, y = W·x. */
+/* W[rows, cols] in memory, y = W·x unless transposed. */
 typedef struct sl__weight {
     sl__dtype dtype;
     uint32_t rows, cols;
     size_t row_bytes;
     const void *data;
+    /* Types whose scales lie apart (MXFP4): one row of scales a row of codes; else NULL. */
+    const void *scales;
+    size_t scale_row_bytes;
+    bool transposed; /* y = Wᵀ·x: as some checkpoints store experts, [in, out] */
 } sl__weight;
 
 /* The roles that the blocks know. Comments give [rows, cols] or [length]. */
@@ -100,8 +173,20 @@ typedef enum sl__role {
     SL_ROLE_K,      /* [kv_heads·D, hidden] */
     SL_ROLE_V,      /* [kv_heads·D, hidden] */
     SL_ROLE_O,      /* [hidden, heads·D] */
-    SL_ROLE_Q_NORM, /* [D] */
-    SL_ROLE_K_NORM, /* [D] */
+    SL_ROLE_Q_NORM, /* [D] or [heads·D] */
+    SL_ROLE_K_NORM, /* [D] or [kv_heads·D] */
+    SL_ROLE_Q_BIAS, /* as the rows of Q; K, V, O likewise */
+    SL_ROLE_K_BIAS,
+    SL_ROLE_V_BIAS,
+    SL_ROLE_O_BIAS,
+    SL_ROLE_SINKS, /* [heads] */
+    /* MLA; also SL_ROLE_O [hidden, heads·value_dim] and, where q_rank is 0, SL_ROLE_Q */
+    SL_ROLE_MLA_Q_DOWN,  /* [q_rank, hidden] */
+    SL_ROLE_MLA_Q_NORM,  /* [q_rank] */
+    SL_ROLE_MLA_Q_UP,    /* [heads·(nope_dim + rope.dim), q_rank] */
+    SL_ROLE_MLA_KV_DOWN, /* [kv_rank + rope.dim, hidden] */
+    SL_ROLE_MLA_KV_NORM, /* [kv_rank] */
+    SL_ROLE_MLA_KV_UP,   /* [heads·(nope_dim + value_dim), kv_rank]: a head's keys, then values */
     /* Gated DeltaNet */
     SL_ROLE_DELTA_QKV,     /* [conv width, hidden] */
     SL_ROLE_DELTA_Z,       /* [value width, hidden] */
@@ -113,7 +198,11 @@ typedef enum sl__role {
     SL_ROLE_DELTA_NORM,    /* [value_dim] */
     SL_ROLE_DELTA_OUT,     /* [hidden, value width] */
     /* mixture of experts; S = shared_intermediate */
-    SL_ROLE_ROUTER,           /* [experts, hidden] */
+    SL_ROLE_ROUTER,            /* [experts, hidden] */
+    SL_ROLE_ROUTER_BIAS,       /* [experts] */
+    SL_ROLE_ROUTER_CORRECTION, /* [experts] */
+    SL_ROLE_EXPERT_IN_BIAS,    /* [experts, 2·intermediate]: as the rows of gate and up */
+    SL_ROLE_EXPERT_OUT_BIAS,   /* [experts, hidden] */
     SL_ROLE_SHARED_GATE_PROJ, /* [S, hidden] */
     SL_ROLE_SHARED_UP_PROJ,   /* [S, hidden] */
     SL_ROLE_SHARED_DOWN_PROJ, /* [hidden, S] */
@@ -129,14 +218,31 @@ typedef enum sl__tensor_class {
     SL_CLASS_UNREAD,  /* kept by pack, never loaded (drafting head) */
 } sl__tensor_class;
 
+/* Rows taken out of a tensor whose rows are interleaved: from each of `groups` blocks of `stride`
+ * rows, `count` rows from `offset` on. groups 0: all rows as they lie. */
+typedef struct sl__row_picks {
+    uint32_t groups, stride, offset, count;
+} sl__row_picks;
+
 typedef struct sl__tensor_spec {
     int role;           /* sl__role; -1 for SL_CLASS_UNREAD */
     char name[256];     /* in full, as published */
     uint32_t rows, cols; /* vectors: rows 1; their elements may be shaped otherwise in the file */
     sl__tensor_class klass;
     float add;          /* added to every element of a vector: 1 for zero-centred norms */
+    /* Where a role is put together from interleaved rows: the rows of this tensor that go to
+     * rows [first_row, first_row + groups·count) of the role; one spec a piece, in order. */
+    sl__row_picks picks;
+    uint32_t first_row, role_rows;
 } sl__tensor_spec;
 
-#define SL_SPECS_MAX 32u /* tensors of one layer, or of the model outside its layers */
+/* Whether an earlier spec of the list names the same tensor: the picks of a tensor begin with its
+ * first rows. */
+static inline bool sl__spec_repeats(const sl__tensor_spec *spec)
+{
+    return spec->picks.groups > 0 && spec->picks.offset > 0;
+}
+
+#define SL_SPECS_MAX 48u /* tensors of one layer, or of the model outside its layers */
 
 #endif

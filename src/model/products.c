@@ -10,6 +10,9 @@
  * enough that the last ones to finish do not keep the others waiting. */
 #define TASK_WEIGHTS 16384u
 
+/* Of a transposed matrix a task is columns, in multiples of this: a few cache lines of each row. */
+#define TASK_COLUMNS (2 * SL_GROUP)
+
 void sl__run_parallel(const sl__run *run, sl__pool_fn fn, void *ctx, uint32_t count, uint64_t work)
 {
     if (work >= PARALLEL_WORK_MIN) {
@@ -20,10 +23,13 @@ void sl__run_parallel(const sl__run *run, sl__pool_fn fn, void *ctx, uint32_t co
         fn(ctx, i, 0);
 }
 
+static uint32_t inputs_of(const sl__weight *w) { return w->transposed ? w->rows : w->cols; }
+static uint32_t outputs_of(const sl__weight *w) { return w->transposed ? w->cols : w->rows; }
+
 sl__product sl__product_of(const sl__weight *w, const float *x, float *y, uint32_t tokens)
 {
-    return (sl__product){.w = *w, .x = x, .x_stride = w->cols, .y = y, .y_stride = w->rows,
-                         .tokens = tokens};
+    return (sl__product){.w = *w, .x = x, .x_stride = inputs_of(w), .y = y,
+                         .y_stride = outputs_of(w), .tokens = tokens};
 }
 
 struct batch {
@@ -32,18 +38,37 @@ struct batch {
     uint32_t count;
 };
 
-/* The cut depends on the shape alone, never on the number of threads. */
-static uint32_t task_rows(const sl__product *p)
+/* Outputs of a task. The cut depends on the shape alone, never on the number of threads. */
+static uint32_t task_outputs(const sl__product *p)
 {
-    uint32_t rows = TASK_WEIGHTS / p->w.cols;
-    if (rows < 4) rows = 4;
-    return rows < p->w.rows ? rows : p->w.rows;
+    uint32_t outputs = outputs_of(&p->w), n = TASK_WEIGHTS / inputs_of(&p->w);
+    if (p->w.transposed) n = (n / TASK_COLUMNS + 1) * TASK_COLUMNS;
+    if (n < 4) n = 4;
+    return n < outputs ? n : outputs;
 }
 
 static uint32_t task_count(const sl__product *p)
 {
-    uint32_t rows = task_rows(p);
-    return (p->w.rows + rows - 1) / rows;
+    uint32_t n = task_outputs(p);
+    return (outputs_of(&p->w) + n - 1) / n;
+}
+
+/* Outputs [first, first + count) of a product. */
+static void run_outputs(const sl__run *run, const sl__product *p, uint32_t first, uint32_t count,
+                        float *tmp)
+{
+    const sl__weight *w = &p->w;
+    const char *data = w->data, *scales = w->scales;
+    if (w->transposed) {
+        run->kern.matmul_t(w->dtype, data, w->row_bytes, scales, w->scale_row_bytes, w->rows, first,
+                           first + count, p->x, p->x_stride, p->tokens, p->y + first, p->y_stride,
+                           tmp);
+        return;
+    }
+    if (scales) scales += (size_t)first * w->scale_row_bytes;
+    run->kern.matmul(w->dtype, data + (size_t)first * w->row_bytes, w->row_bytes, scales,
+                     w->scale_row_bytes, count, w->cols, p->x, p->x_stride, p->tokens,
+                     p->y + first, p->y_stride, tmp);
 }
 
 static void run_task(void *ctx, uint32_t index, uint32_t worker)
@@ -52,12 +77,9 @@ static void run_task(void *ctx, uint32_t index, uint32_t worker)
     const sl__product *p = batch->products;
     for (uint32_t tasks; index >= (tasks = task_count(p)); p++)
         index -= tasks;
-    uint32_t rows = task_rows(p), first = index * rows;
-    if (rows > p->w.rows - first) rows = p->w.rows - first;
-    const char *w = (const char *)p->w.data + (size_t)first * p->w.row_bytes;
-    batch->run->kern.matmul(p->w.dtype, w, p->w.row_bytes, rows, p->w.cols, p->x, p->x_stride,
-                            p->tokens, p->y + first, p->y_stride,
-                            sl__worker_scratch(batch->run, worker));
+    uint32_t n = task_outputs(p), first = index * n, rest = outputs_of(&p->w) - first;
+    run_outputs(batch->run, p, first, n < rest ? n : rest,
+                sl__worker_scratch(batch->run, worker));
 }
 
 void sl__products(const sl__run *run, const sl__product *products, uint32_t count)

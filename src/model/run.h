@@ -11,12 +11,14 @@
 #include "cache/cache.h"
 #include "kern/kern.h"
 #include "model/model.h"
+#include "model/rope.h"
+#include "model/state.h"
 
 /* Experts whose matrices are multiplied together: enough to fill the threads, few enough that
  * their slots come back while others load. */
 #define SL_EXPERT_BATCH_MAX 16u
 
-/* One product y[t] = W·x[t] of a batch. */
+/* One product y[t] = W·x[t] of a batch (Wᵀ·x[t] where W is transposed). */
 typedef struct sl__product {
     sl__weight w;
     const float *x;
@@ -34,21 +36,28 @@ typedef struct sl__scratch {
     float *mixed;    /* [T, hidden]: what a block adds to the stream */
     float *worker;   /* [threads][worker_floats]: matmul rows, attention scores, DeltaNet chunks */
     size_t worker_floats;
-    /* The three kinds of block never run at once and share the memory behind these pointers. */
+    /* The kinds of block never run at once and share the memory behind these pointers. */
     struct {
         float *q;         /* [T, heads·D or heads·2D] */
         float *k, *v;     /* [T, kv_heads·D] */
         float *out;       /* [T, heads·D] */
-        float *cos, *sin; /* [T, rotary_dim / 2] */
+        sl__rope_table rope;
     } attention;
+    struct {
+        float *q_down; /* [T, q_rank] */
+        float *q;      /* [T, heads·(nope_dim + rope.dim)] */
+        float *kv;     /* [T, kv_rank + rope.dim] */
+        float *out;    /* [T, heads·value_dim] */
+        sl__rope_table rope;
+    } mla;
     struct {
         float *qkv, *conv; /* [T, conv width] */
         float *z, *out;    /* [T, value width] */
         float *a, *b;      /* [T, value_heads]: become g and beta */
     } delta;
     struct {
-        float *router;     /* [T, experts]: router outputs */
-        float *probs;      /* [T, experts] */
+        float *router;     /* [T, experts]: router outputs, with their bias */
+        float *route_tmp;  /* of one token: sl__route_tmp(experts) */
         float *weights;    /* [T, top_k] */
         uint32_t *ids;     /* [T, top_k], best first */
         uint32_t *row;     /* [T, top_k]: where in rows the token's slot lies */
@@ -56,10 +65,10 @@ typedef struct sl__scratch {
         uint32_t *first;   /* [experts + 1]: rows of expert e are first[e] … first[e+1] - 1 */
         uint32_t *token;   /* [T·top_k]: the token of a row */
         float *rows;       /* [T·top_k, hidden]: tokens gathered by expert, then outputs */
-        float *gate, *up;  /* [T·top_k, intermediate] */
+        float *inner;      /* [T·top_k, 2·intermediate]: gate and up; experts.c says how */
         float *shared_gate, *shared_up; /* [T, shared_intermediate] */
         float *shared_out;   /* [T, hidden] */
-        float *shared_scale; /* [T] */
+        float *shared_scale; /* [T], where the shared expert is gated */
     } moe;
 } sl__scratch;
 
@@ -91,7 +100,8 @@ void sl__run_parallel(const sl__run *run, sl__pool_fn fn, void *ctx, uint32_t co
 /* All products of the batch, in any order; outputs must not overlap. */
 void sl__products(const sl__run *run, const sl__product *products, uint32_t count);
 
-/* The product with one weight: x [T, cols] → y [T, rows], rows adjacent. */
+/* The product with one weight: x [T, cols] → y [T, rows], rows adjacent; of a transposed one
+ * x [T, rows] → y [T, cols]. */
 sl__product sl__product_of(const sl__weight *w, const float *x, float *y, uint32_t tokens);
 
 /* y[t] = rms_norm(x[t], w) for t < T, rows of n floats; y may be x. */
@@ -100,20 +110,19 @@ void sl__norm_rows(const sl__run *run, float *y, const float *x, const sl__weigh
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
-/* A session's memory of one layer. */
-typedef struct sl__layer_state {
-    float *k, *v;  /* attention: [context, kv_heads·D] */
-    float *delta;  /* DeltaNet: [value_heads][key_dim][value_dim] */
-    float *conv;   /* DeltaNet: [conv_width - 1, conv width], oldest first */
-} sl__layer_state;
-
 /* Each reads scratch.normed and writes scratch.mixed; T tokens from `position` on. */
 void sl__attention_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t position,
                          uint32_t tokens);
+void sl__mla_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t position,
+                   uint32_t tokens);
 void sl__delta_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t tokens);
 
+/* Floats that a worker needs for a layer's MLA. */
+size_t sl__mla_worker_floats(const sl__mla_desc *mla, uint32_t context);
+
 /* router_out (may be NULL) receives the router's outputs [T, experts], borrowed until the next
- * block. SL_ENUMERIC names the layer whose router gave a NaN or an infinity. */
+ * block; NULL where the layer is dense. SL_ENUMERIC names the layer whose router gave a NaN or an
+ * infinity. */
 sl_status sl__moe_block(sl__run *run, uint32_t layer, uint32_t tokens, const float **router_out,
                         sl_error *err);
 

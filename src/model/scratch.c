@@ -1,8 +1,10 @@
-/* Scratch memory: one block, laid out once. The three kinds of block share the space behind the
+/* Scratch memory: one block, laid out once. The kinds of block share the space behind the
  * stream's own rows, since they never run at the same time. */
 #include "model/run.h"
 
 #include <string.h>
+
+#include "model/routing.h"
 
 #define ALIGN 64u
 
@@ -29,6 +31,16 @@ static uint32_t *numbers(struct cursor *c, size_t count)
     return take(c, count, sizeof(uint32_t));
 }
 
+static sl__rope_table rope_table(struct cursor *c, const sl__scratch *s, uint32_t dim)
+{
+    size_t half = dim / 2;
+    sl__rope_table table;
+    table.frequency = floats(c, 1, half);
+    table.cos = floats(c, s->tokens, half);
+    table.sin = floats(c, s->tokens, half);
+    return table;
+}
+
 static void lay_attention(struct cursor *c, sl__scratch *s, const sl__attention_desc *a)
 {
     size_t t = s->tokens, width = (size_t)a->heads * a->head_dim;
@@ -37,8 +49,17 @@ static void lay_attention(struct cursor *c, sl__scratch *s, const sl__attention_
     s->attention.k = floats(c, t, kv);
     s->attention.v = floats(c, t, kv);
     s->attention.out = floats(c, t, width);
-    s->attention.cos = floats(c, t, a->rotary_dim / 2);
-    s->attention.sin = floats(c, t, a->rotary_dim / 2);
+    s->attention.rope = rope_table(c, s, a->rope.dim);
+}
+
+static void lay_mla(struct cursor *c, sl__scratch *s, const sl__mla_desc *m)
+{
+    size_t t = s->tokens, heads = m->heads;
+    s->mla.q_down = floats(c, t, m->q_rank);
+    s->mla.q = floats(c, t, heads * (m->nope_dim + m->rope.dim));
+    s->mla.kv = floats(c, t, (size_t)m->kv_rank + m->rope.dim);
+    s->mla.out = floats(c, t, heads * m->value_dim);
+    s->mla.rope = rope_table(c, s, m->rope.dim);
 }
 
 static void lay_delta(struct cursor *c, sl__scratch *s, const sl__delta_desc *d)
@@ -56,7 +77,7 @@ static void lay_moe(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uin
 {
     size_t t = s->tokens, slots = t * m->top_k;
     s->moe.router = floats(c, t, m->experts);
-    s->moe.probs = floats(c, t, m->experts);
+    s->moe.route_tmp = floats(c, 1, sl__route_tmp(m->experts));
     s->moe.weights = floats(c, t, m->top_k);
     s->moe.ids = numbers(c, slots);
     s->moe.row = numbers(c, slots);
@@ -64,8 +85,7 @@ static void lay_moe(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uin
     s->moe.first = numbers(c, (size_t)m->experts + 1);
     s->moe.token = numbers(c, slots);
     s->moe.rows = floats(c, slots, hidden);
-    s->moe.gate = floats(c, slots, m->intermediate);
-    s->moe.up = floats(c, slots, m->intermediate);
+    s->moe.inner = floats(c, slots, 2 * (size_t)m->intermediate);
     s->moe.shared_gate = floats(c, t, m->shared_intermediate);
     s->moe.shared_up = floats(c, t, m->shared_intermediate);
     s->moe.shared_out = floats(c, t, hidden);
@@ -73,6 +93,22 @@ static void lay_moe(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uin
 }
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+static size_t mixer_floats(const sl__layer_desc *l, uint32_t tokens, uint32_t context)
+{
+    switch (l->mixer) {
+    case SL_MIXER_ATTENTION:
+        return larger(sl__kern_matmul_tmp(l->attention.heads * l->attention.head_dim, tokens),
+                      context);
+    case SL_MIXER_MLA:
+        return larger(sl__kern_matmul_tmp(l->mla.heads * l->mla.value_dim, tokens),
+                      sl__mla_worker_floats(&l->mla, context));
+    case SL_MIXER_DELTA:
+        return larger(sl__kern_matmul_tmp(sl__delta_value_width(&l->delta), tokens),
+                      sl__kern_delta_tmp(l->delta.key_dim, l->delta.value_dim));
+    }
+    return 0;
+}
 
 /* Floats that one worker may need at once, in the largest of its jobs. */
 static size_t worker_floats(const sl__model_desc *desc, uint32_t tokens, uint32_t context)
@@ -82,14 +118,10 @@ static size_t worker_floats(const sl__model_desc *desc, uint32_t tokens, uint32_
         const sl__layer_desc *l = &desc->layers[i];
         most = larger(most, sl__kern_matmul_tmp(l->moe.intermediate, tokens));
         most = larger(most, sl__kern_matmul_tmp(l->moe.shared_intermediate, tokens));
-        if (l->mixer == SL_MIXER_ATTENTION) {
-            uint32_t width = l->attention.heads * l->attention.head_dim;
-            most = larger(most, sl__kern_matmul_tmp(width, tokens));
-            most = larger(most, context);
-        } else {
-            most = larger(most, sl__kern_matmul_tmp(sl__delta_value_width(&l->delta), tokens));
-            most = larger(most, sl__kern_delta_tmp(l->delta.key_dim, l->delta.value_dim));
+        if (l->moe.interleaved || l->moe.expert_bias) { /* a row, and a row of biases */
+            most = larger(most, larger(2 * (size_t)l->moe.intermediate, desc->hidden));
         }
+        most = larger(most, mixer_floats(l, tokens, context));
     }
     return (most + 15) / 16 * 16;
 }
@@ -97,6 +129,33 @@ static size_t worker_floats(const sl__model_desc *desc, uint32_t tokens, uint32_
 static void raise_to(uint32_t *a, uint32_t b)
 {
     if (b > *a) *a = b;
+}
+
+static void raise_mixer(sl__layer_desc *m, const sl__layer_desc *l)
+{
+    switch (l->mixer) {
+    case SL_MIXER_ATTENTION:
+        raise_to(&m->attention.heads, l->attention.heads);
+        raise_to(&m->attention.kv_heads, l->attention.kv_heads);
+        raise_to(&m->attention.head_dim, l->attention.head_dim);
+        raise_to(&m->attention.rope.dim, l->attention.rope.dim);
+        m->attention.output_gate |= l->attention.output_gate;
+        break;
+    case SL_MIXER_MLA:
+        raise_to(&m->mla.heads, l->mla.heads);
+        raise_to(&m->mla.q_rank, l->mla.q_rank);
+        raise_to(&m->mla.kv_rank, l->mla.kv_rank);
+        raise_to(&m->mla.nope_dim, l->mla.nope_dim);
+        raise_to(&m->mla.value_dim, l->mla.value_dim);
+        raise_to(&m->mla.rope.dim, l->mla.rope.dim);
+        break;
+    case SL_MIXER_DELTA:
+        raise_to(&m->delta.key_heads, l->delta.key_heads);
+        raise_to(&m->delta.value_heads, l->delta.value_heads);
+        raise_to(&m->delta.key_dim, l->delta.key_dim);
+        raise_to(&m->delta.value_dim, l->delta.value_dim);
+        break;
+    }
 }
 
 /* A layer that is in every dimension as large as the largest. */
@@ -109,18 +168,7 @@ static sl__layer_desc largest_layer(const sl__model_desc *desc)
         raise_to(&m.moe.top_k, l->moe.top_k);
         raise_to(&m.moe.intermediate, l->moe.intermediate);
         raise_to(&m.moe.shared_intermediate, l->moe.shared_intermediate);
-        if (l->mixer == SL_MIXER_ATTENTION) {
-            raise_to(&m.attention.heads, l->attention.heads);
-            raise_to(&m.attention.kv_heads, l->attention.kv_heads);
-            raise_to(&m.attention.head_dim, l->attention.head_dim);
-            raise_to(&m.attention.rotary_dim, l->attention.rotary_dim);
-            m.attention.output_gate |= l->attention.output_gate;
-        } else {
-            raise_to(&m.delta.key_heads, l->delta.key_heads);
-            raise_to(&m.delta.value_heads, l->delta.value_heads);
-            raise_to(&m.delta.key_dim, l->delta.key_dim);
-            raise_to(&m.delta.value_dim, l->delta.value_dim);
-        }
+        raise_mixer(&m, l);
     }
     return m;
 }
@@ -141,6 +189,9 @@ size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc, uint
     size_t shared = c.used, most;
     lay_attention(&c, scratch, &widest.attention);
     most = c.used;
+    c.used = shared;
+    lay_mla(&c, scratch, &widest.mla);
+    most = larger(most, c.used);
     c.used = shared;
     lay_delta(&c, scratch, &widest.delta);
     most = larger(most, c.used);

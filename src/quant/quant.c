@@ -333,7 +333,7 @@ static sl_status quant_grouped(sl__dtype type, const float *x, uint32_t cols, ui
 sl_status sl__quant_row(sl__dtype type, const float *x, uint32_t cols, void *row, sl_error *err)
 {
     uint8_t *p = row;
-    if (type >= SL_Q8 && type < SL_DTYPE_COUNT) return quant_grouped(type, x, cols, row, err);
+    if (type >= SL_Q8 && type <= SL_Q2) return quant_grouped(type, x, cols, row, err);
     assert(type == SL_F32 || type == SL_F16 || type == SL_BF16);
     for (uint32_t i = 0; i < cols; i++) {
         if (!is_finite(x[i])) return refuse(type, x, i, err);

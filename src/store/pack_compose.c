@@ -67,6 +67,10 @@ static json_t *part_json(const sl__matrix_layout *part, const char *role)
               put(obj, "rows", int_json(part->rows)) && put(obj, "cols", int_json(part->cols)) &&
               put(obj, "offset", int_json(part->offset)) &&
               put(obj, "row_bytes", int_json(part->row_bytes));
+    if (part->scale_row_bytes > 0) {
+        ok = ok && put(obj, "scales_offset", int_json(part->scales_offset)) &&
+             put(obj, "scale_row_bytes", int_json(part->scale_row_bytes));
+    }
     return whole(obj, ok);
 }
 

@@ -30,6 +30,32 @@ bool sl__tensor_bytes(sl__dtype dtype, uint32_t dims, const uint64_t *shape, uin
 
 uint64_t sl__part_bytes(const sl__matrix_layout *part) { return part->rows * part->row_bytes; }
 
+uint64_t sl__part_scale_bytes(const sl__matrix_layout *part)
+{
+    return part->rows * part->scale_row_bytes;
+}
+
+/* Places a part behind *end and moves it. False where no matrix has such a size. */
+static bool place_part(sl__matrix_layout *part, uint64_t *end)
+{
+    uint64_t bytes;
+    if (part->rows == 0 || part->cols == 0 ||
+        !sl__dtype_row_bytes(part->dtype, part->cols, &part->row_bytes) ||
+        !sl__mul_u64(&bytes, part->rows, part->row_bytes) || bytes > SL_PACK_BYTES_MAX) {
+        return false;
+    }
+    part->offset = *end;
+    /* At most 2^50 a plane, and scales are fewer than codes: far from an overflow. */
+    bool fits = sl__align_u64(end, *end + bytes, SL_PACK_PART_ALIGN);
+    if (sl__dtype_has_scales(part->dtype)) {
+        part->scale_row_bytes = sl__dtype_scale_row_bytes(part->dtype, part->cols);
+        part->scales_offset = *end;
+        fits = fits && sl__align_u64(end, *end + sl__part_scale_bytes(part), SL_PACK_PART_ALIGN);
+    }
+    assert(fits);
+    return true;
+}
+
 sl_status sl__expert_layout_init(sl__expert_layout *out, uint32_t expert_count,
                                  const sl__dtype dtype[SL_PART_COUNT],
                                  const uint32_t rows[SL_PART_COUNT],
@@ -44,24 +70,17 @@ sl_status sl__expert_layout_init(sl__expert_layout *out, uint32_t expert_count,
     uint64_t end = 0;
     for (int p = 0; p < SL_PART_COUNT; p++) {
         sl__matrix_layout *part = &layout.part[p];
-        uint64_t bytes;
         if ((uint32_t)dtype[p] >= SL_DTYPE_COUNT) {
             return SL_FAIL(err, SL_EUNSUPPORTED, "%s: %s is of a type that no weight has", where,
                            sl__part_name[p]);
         }
-        if (rows[p] == 0 || cols[p] == 0 ||
-            !sl__dtype_row_bytes(dtype[p], cols[p], &part->row_bytes) ||
-            !sl__mul_u64(&bytes, rows[p], part->row_bytes) || bytes > SL_PACK_BYTES_MAX) {
+        *part = (sl__matrix_layout){.dtype = dtype[p], .rows = rows[p], .cols = cols[p],
+                                    .offset = end};
+        if (p == SL_PART_UP && rows[p] == 0 && cols[p] == 0) continue; /* absent */
+        if (!place_part(part, &end)) {
             return SL_FAIL(err, SL_EFORMAT, "%s: %s is %u x %u, which no matrix is", where,
                            sl__part_name[p], rows[p], cols[p]);
         }
-        part->dtype = dtype[p];
-        part->rows = rows[p];
-        part->cols = cols[p];
-        part->offset = end;
-        /* At most 3 * 2^50: far from an overflow. */
-        bool fits = sl__align_u64(&end, end + bytes, SL_PACK_PART_ALIGN);
-        assert(fits);
     }
     layout.record_bytes = end;
     if (sl__pack_stride(&layout) > SL_PACK_BYTES_MAX / expert_count) {

@@ -2,6 +2,7 @@
  * reader checks by them: the same functions on both sides of the disk.
  *
  *     record       [ gate rows | pad | up rows | pad | down rows | pad ]  parts 64-aligned, pads 0
+ *                  (of a type with a plane of scales, each part is [ codes | pad | scales | pad ])
  *     experts file record · spare · record · spare …                      stride 4096-aligned
  *     resident.bin tensor · pad · tensor · pad …                         64-aligned, no other holes
  */
@@ -28,16 +29,19 @@ extern const char *const sl__part_name[SL_PART_COUNT]; /* "gate", "up", "down" *
  * dimension is 0 or there are too many. */
 bool sl__tensor_bytes(sl__dtype dtype, uint32_t dims, const uint64_t *shape, uint64_t *bytes);
 
-/* Lays out a record. `where` opens the message ("PATH: layer 3"). Types that are no weights, and
- * sizes that are 0 or beyond all bounds, are errors. */
+/* Lays out a record of straight matrices; UP may be absent (0 x 0). `where` opens the message
+ * ("PATH: layer 3"). Types that are no weights, and sizes that are 0 or beyond all bounds, are
+ * errors. */
 sl_status sl__expert_layout_init(sl__expert_layout *out, uint32_t expert_count,
                                  const sl__dtype dtype[SL_PART_COUNT],
                                  const uint32_t rows[SL_PART_COUNT],
                                  const uint32_t cols[SL_PART_COUNT], const char *where,
                                  sl_error *err);
 
-/* Used bytes of a part; the layout was made by sl__expert_layout_init, nothing overflows. */
+/* Used bytes of a part's rows, and of its plane of scales; the layout was made by
+ * sl__expert_layout_init, nothing overflows. */
 uint64_t sl__part_bytes(const sl__matrix_layout *part);
+uint64_t sl__part_scale_bytes(const sl__matrix_layout *part);
 
 /* From one record to the next on disk. */
 uint64_t sl__pack_stride(const sl__expert_layout *layout);

@@ -6,7 +6,8 @@
  *      "files":   [{"name", "bytes", "xxh3"}]               sorted by name; xxh3: small files only
  *      "tensors": [{"name", "dtype", "shape", "offset", "bytes", "xxh3"}]     in order of offset
  *      "layers":  [{"layer", "file", "experts", "record_bytes", "stride",      in order of layer
- *                   "parts": [{"role", "dtype", "rows", "cols", "offset", "row_bytes"}],
+ *                   "parts": [{"role", "dtype", "rows", "cols", "offset", "row_bytes",
+ *                              "scales_offset", "scale_row_bytes"}],   the last two: where needed
  *                   "xxh3": 16 digits a record}]
  *      "self"}
  *
@@ -206,6 +207,10 @@ static sl_status parse_tensor(sl__pack_manifest *m, const json_t *entry, const c
     if (name[0] == '\0') return SL_FAIL(err, SL_EFORMAT, "%s: the name is empty", where);
     snprintf(where, sizeof where, "%s: tensor %.300s", path, name);
     SL_TRY(get_dtype(entry, where, &t->dtype, err));
+    if (sl__dtype_has_scales(t->dtype)) {
+        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: dtype: %s is for experts only", where,
+                       sl__dtype_name(t->dtype));
+    }
     SL_TRY(parse_shape(t, entry, where, err));
     if (!sl__tensor_bytes(t->dtype, t->dims, t->shape, &t->extent.bytes) ||
         !sl__pack_place(end, t->extent.bytes, &t->extent.offset)) {
@@ -265,14 +270,18 @@ static sl_status parse_parts(const json_t *entry, uint32_t experts, const char *
                            sl__part_name[p]);
         }
         SL_TRY(get_dtype(part, where, &dtype[p], err));
-        SL_TRY(sl__json_u32(part, "rows", where, 1, UINT32_MAX, &rows[p], err));
-        SL_TRY(sl__json_u32(part, "cols", where, 1, UINT32_MAX, &cols[p], err));
+        uint32_t least = p == SL_PART_UP ? 0 : 1;
+        SL_TRY(sl__json_u32(part, "rows", where, least, UINT32_MAX, &rows[p], err));
+        SL_TRY(sl__json_u32(part, "cols", where, least, UINT32_MAX, &cols[p], err));
     }
     SL_TRY(sl__expert_layout_init(layout, experts, dtype, rows, cols, where, err));
     for (size_t p = 0; p < SL_PART_COUNT; p++) {
         const json_t *part = json_array_get(parts, p);
         SL_TRY(expect(part, "offset", where, layout->part[p].offset, err));
         SL_TRY(expect(part, "row_bytes", where, layout->part[p].row_bytes, err));
+        if (layout->part[p].scale_row_bytes == 0) continue;
+        SL_TRY(expect(part, "scales_offset", where, layout->part[p].scales_offset, err));
+        SL_TRY(expect(part, "scale_row_bytes", where, layout->part[p].scale_row_bytes, err));
     }
     SL_TRY(expect(entry, "record_bytes", where, layout->record_bytes, err));
     return expect(entry, "stride", where, sl__pack_stride(layout), err);

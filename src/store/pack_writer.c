@@ -240,16 +240,27 @@ sl_status sl__pack_writer_layer_begin(sl__pack_writer *w, uint32_t layer, sl_err
     return begin_file(w, SL_PACK_OPEN_LAYER, w->plan.files[w->plan.layers[i].file].name, err);
 }
 
+static bool all_zero(const unsigned char *record, uint64_t from, uint64_t to)
+{
+    unsigned char sum = 0;
+    for (uint64_t i = from; i < to; i++) sum |= record[i];
+    return sum == 0;
+}
+
 /* Whether the bytes between the parts are 0, so that a pack is the same whoever writes it. */
 static bool pads_are_zero(const sl__expert_layout *layout, const unsigned char *record)
 {
-    unsigned char sum = 0;
+    uint64_t end = 0; /* of what is used so far */
+    bool zero = true;
     for (int p = 0; p < SL_PART_COUNT; p++) {
         const sl__matrix_layout *part = &layout->part[p];
-        uint64_t end = p + 1 < SL_PART_COUNT ? layout->part[p + 1].offset : layout->record_bytes;
-        for (uint64_t i = part->offset + sl__part_bytes(part); i < end; i++) sum |= record[i];
+        zero = zero && all_zero(record, end, part->offset);
+        end = part->offset + sl__part_bytes(part);
+        if (part->scale_row_bytes == 0) continue;
+        zero = zero && all_zero(record, end, part->scales_offset);
+        end = part->scales_offset + sl__part_scale_bytes(part);
     }
-    return sum == 0;
+    return zero && all_zero(record, end, layout->record_bytes);
 }
 
 sl_status sl__pack_writer_record(sl__pack_writer *w, uint32_t layer, uint32_t expert,

@@ -7,6 +7,9 @@
  *     record in memory:  [ gate rows | pad | up rows | pad | down rows | pad ]   parts 64-aligned
  *     extents on disk:   1 in a pack, 2 in a fused checkpoint (gate and up adjoin), 3 when apart
  *
+ * A part of a type with a plane of scales is two planes, [ codes | pad | scales | pad ], and two
+ * extents. Where gate and up are one matrix it is the part GATE, and UP is absent: 0 x 0.
+ *
  * A store is immutable after opening and binding, except for its "verified" marks, which are
  * atomic.
  */
@@ -49,9 +52,12 @@ typedef enum sl__expert_part {
 
 typedef struct sl__matrix_layout {
     sl__dtype dtype;
-    uint32_t rows, cols;
-    uint64_t offset;    /* in the record */
+    uint32_t rows, cols; /* as they lie; 0 x 0: absent */
+    uint64_t offset;     /* in the record */
     uint64_t row_bytes;
+    uint64_t scales_offset;   /* in the record, of types with a plane of scales; else 0 */
+    uint64_t scale_row_bytes; /* 0: no such plane */
+    bool transposed;          /* lies as [in, out]; only in checkpoints */
 } sl__matrix_layout;
 
 /* The experts of one layer; all have the same layout. */
@@ -62,10 +68,13 @@ typedef struct sl__expert_layout {
 } sl__expert_layout;
 
 /* One matrix of one expert in a checkpoint: rows [first_row, first_row + rows) of a tensor seen as
- * [product of the leading dimensions, last dimension]. */
+ * [product of the leading dimensions, last dimension]. With scales it is MXFP4 as published: the
+ * tensor is u8 [..., rows, cols/32, 16], its scales u8 [..., rows, cols/32]. */
 typedef struct sl__expert_piece {
     const sl__tensor *tensor;
     uint64_t first_row;
+    const sl__tensor *scales; /* NULL: the tensor's own type */
+    bool transposed;          /* lies as [in, out]: its rows are the matrix's columns */
 } sl__expert_piece;
 
 typedef struct sl__store sl__store;
@@ -104,10 +113,11 @@ const char *sl__store_file_path(const sl__store *store, uint32_t file);
 uint32_t sl__store_file_count(const sl__store *store);
 
 /* Describes the experts of a layer of a checkpoint: pieces[expert_count][SL_PART_COUNT], copied.
- * rows and cols are what the model expects of each part; a tensor of another shape or of a dtype
- * that differs between experts is an error naming it. In a pack the layers come bound from the
- * manifest, and this call checks that their shapes are the expected ones; pieces may be NULL there.
- */
+ * rows and cols are what the model expects of each part (UP may be absent: 0 and 0, its pieces are
+ * not looked at); a tensor of another shape or of a dtype that differs between experts is an error
+ * naming it. All pieces of a part lie the same way, transposed or not. In a pack the layers come
+ * bound from the manifest, and this call checks that their shapes are the expected ones; pieces may
+ * be NULL there. */
 sl_status sl__store_bind_experts(sl__store *store, uint32_t layer, uint32_t expert_count,
                                  const uint32_t rows[SL_PART_COUNT],
                                  const uint32_t cols[SL_PART_COUNT],
@@ -121,7 +131,8 @@ uint32_t sl__store_expert_extents(const sl__store *store, uint32_t layer, uint32
                                   sl__extent out[SL_EXPERT_EXTENTS_MAX]);
 
 /* Compares a record, just read, with its checksum, where there is one and the rule asks for it:
- * SL_ECORRUPT names file, layer and expert. Thread-safe. */
+ * SL_ECORRUPT names file, layer and expert. A scale that is NaN is SL_ENUMERIC by the same rule, in
+ * a checkpoint too. Thread-safe. */
 sl_status sl__store_verify_record(sl__store *store, uint32_t layer, uint32_t expert,
                                   const void *record, sl_verify_rule verify, sl_error *err);
 

@@ -58,41 +58,90 @@ static sl_status check_bound(const sl__store *s, uint32_t layer, uint32_t expert
     return SL_OK;
 }
 
-/* A piece must lie inside its tensor, and be of the type of its fellows. */
-static sl_status check_piece(const sl__store *s, const sl__expert_piece *piece, sl__dtype dtype,
-                             uint32_t rows, uint32_t cols, sl_error *err)
+/* Rows [first_row, first_row + rows) must lie inside a tensor whose last `trailing` dimensions are
+ * one row of row_bytes. */
+static sl_status check_rows(const sl__store *s, const sl__tensor *t, uint32_t trailing,
+                            uint64_t first_row, uint32_t rows, uint64_t row_bytes, sl_error *err)
 {
-    const sl__tensor *t = piece->tensor;
     const char *path = sl__store_file_path(s, t->extent.file);
-    uint64_t last = t->dims ? t->shape[t->dims - 1] : 0, total = 1, end;
-    if (t->dtype != SL_F32 && t->dtype != SL_F16 && t->dtype != SL_BF16) {
-        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: tensor %s: %s is no type of expert weights", path,
-                       t->name, sl__dtype_name(t->dtype));
-    }
-    if (t->dtype != dtype) {
-        return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: %s where other experts have %s", path,
-                       t->name, sl__dtype_name(t->dtype), sl__dtype_name(dtype));
-    }
-    if (t->dims < 2 || last != cols) {
-        return SL_FAIL(err, SL_EFORMAT,
-                       "%s: tensor %s: the last of %u dimensions is %llu; expected %u", path,
-                       t->name, t->dims, (unsigned long long)last, cols);
-    }
-    for (uint32_t d = 0; d + 1 < t->dims; d++) {
+    uint64_t total = 1, end;
+    for (uint32_t d = 0; d + trailing < t->dims; d++) {
         if (!sl__mul_u64(&total, total, t->shape[d])) total = 0; /* the reader refused such */
     }
-    if (!sl__add_u64(&end, piece->first_row, rows) || end > total) {
+    if (!sl__add_u64(&end, first_row, rows) || end > total) {
         return SL_FAIL(err, SL_EFORMAT,
                        "%s: tensor %s: %llu rows; an expert would be at rows %llu to %llu", path,
-                       t->name, (unsigned long long)total, (unsigned long long)piece->first_row,
-                       (unsigned long long)(piece->first_row + rows));
+                       t->name, (unsigned long long)total, (unsigned long long)first_row,
+                       (unsigned long long)(first_row + rows));
     }
-    uint64_t row_bytes;
-    if (!sl__dtype_row_bytes(dtype, cols, &row_bytes) || row_bytes == 0 ||
-        end > t->extent.bytes / row_bytes) {
+    if (row_bytes == 0 || end > t->extent.bytes / row_bytes) {
         return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: too short for its shape", path, t->name);
     }
     return SL_OK;
+}
+
+static sl_status check_last(const sl__store *s, const sl__tensor *t, uint32_t least_dims,
+                            uint64_t last, sl_error *err)
+{
+    uint64_t actual = t->dims ? t->shape[t->dims - 1] : 0;
+    if (t->dims >= least_dims && actual == last) return SL_OK;
+    return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: the last of %u dimensions is %llu; expected "
+                   "%llu", sl__store_file_path(s, t->extent.file), t->name, t->dims,
+                   (unsigned long long)actual, (unsigned long long)last);
+}
+
+/* Blocks u8 [..., rows, cols/32, 16] and scales u8 [..., rows, cols/32]. */
+static sl_status check_mxfp4(const sl__store *s, const sl__expert_piece *piece,
+                             const sl__matrix_layout *part, sl_error *err)
+{
+    const sl__tensor *t = piece->tensor, *scales = piece->scales;
+    const char *path = sl__store_file_path(s, t->extent.file);
+    if (t->dtype != SL_U8 || (scales->dtype != SL_U8 && scales->dtype != SL_F8_E8M0)) {
+        const sl__tensor *wrong = t->dtype != SL_U8 ? t : scales;
+        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: tensor %s: %s where mxfp4 has u8",
+                       sl__store_file_path(s, wrong->extent.file), wrong->name,
+                       sl__dtype_name(wrong->dtype));
+    }
+    uint32_t blocks = part->cols / SL_MX_GROUP;
+    if (part->cols % SL_MX_GROUP != 0) {
+        return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: rows of %u are no whole number of blocks",
+                       path, t->name, part->cols);
+    }
+    SL_TRY(check_last(s, t, 3, SL_MX_GROUP / 2, err));
+    if (t->shape[t->dims - 2] != blocks) {
+        return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: %llu blocks a row; expected %u", path,
+                       t->name, (unsigned long long)t->shape[t->dims - 2], blocks);
+    }
+    SL_TRY(check_last(s, scales, 2, blocks, err));
+    SL_TRY(check_rows(s, t, 2, piece->first_row, part->rows, part->row_bytes, err));
+    return check_rows(s, scales, 1, piece->first_row, part->rows, part->scale_row_bytes, err);
+}
+
+static sl__dtype piece_dtype(const sl__expert_piece *piece)
+{
+    return piece->scales ? SL_MXFP4 : piece->tensor->dtype;
+}
+
+/* A piece must lie inside its tensor, and be of the type of its fellows. part: rows, cols and dtype
+ * as they lie, and the bytes of a row. */
+static sl_status check_piece(const sl__store *s, const sl__expert_piece *piece,
+                             const sl__matrix_layout *part, sl_error *err)
+{
+    const sl__tensor *t = piece->tensor;
+    const char *path = sl__store_file_path(s, t->extent.file);
+    sl__dtype dtype = piece_dtype(piece);
+    assert(piece->transposed == part->transposed && !(piece->scales && piece->transposed));
+    if (dtype != SL_F32 && dtype != SL_F16 && dtype != SL_BF16 && dtype != SL_MXFP4) {
+        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: tensor %s: %s is no type of expert weights", path,
+                       t->name, sl__dtype_name(dtype));
+    }
+    if (dtype != part->dtype) {
+        return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: %s where other experts have %s", path,
+                       t->name, sl__dtype_name(dtype), sl__dtype_name(part->dtype));
+    }
+    if (piece->scales) return check_mxfp4(s, piece, part, err);
+    SL_TRY(check_last(s, t, 2, part->cols, err));
+    return check_rows(s, t, 1, piece->first_row, part->rows, part->row_bytes, err);
 }
 
 static sl_status check_pieces(const sl__store *s, const sl__expert_layout *layout,
@@ -100,11 +149,42 @@ static sl_status check_pieces(const sl__store *s, const sl__expert_layout *layou
 {
     for (uint32_t e = 0; e < layout->expert_count; e++) {
         for (int p = 0; p < SL_PART_COUNT; p++) {
-            const sl__matrix_layout *part = &layout->part[p];
-            SL_TRY(check_piece(s, &pieces[(size_t)e * SL_PART_COUNT + (size_t)p], part->dtype,
-                               part->rows, part->cols, err));
+            if (layout->part[p].rows == 0) continue;
+            SL_TRY(check_piece(s, &pieces[(size_t)e * SL_PART_COUNT + (size_t)p], &layout->part[p],
+                               err));
         }
     }
+    return SL_OK;
+}
+
+/* The layout of the parts as they lie: a transposed one has the model's rows as its columns. */
+static sl_status make_layout(const sl__store *s, sl__expert_layout *layout, uint32_t layer,
+                             uint32_t expert_count, const uint32_t rows[SL_PART_COUNT],
+                             const uint32_t cols[SL_PART_COUNT], const sl__expert_piece *pieces,
+                             sl_error *err)
+{
+    sl__dtype dtype[SL_PART_COUNT];
+    uint32_t lying_rows[SL_PART_COUNT], lying_cols[SL_PART_COUNT];
+    char where[512];
+    snprintf(where, sizeof where, "%.400s: layer %u", s->path, layer);
+    if (expert_count == 0) return SL_FAIL(err, SL_EINVAL, "%s: no experts", where);
+    for (int p = 0; p < SL_PART_COUNT; p++) {
+        bool absent = rows[p] == 0 && cols[p] == 0;
+        bool transposed = !absent && pieces[p].transposed;
+        dtype[p] = absent ? dtype[SL_PART_GATE] : piece_dtype(&pieces[p]);
+        lying_rows[p] = transposed ? cols[p] : rows[p];
+        lying_cols[p] = transposed ? rows[p] : cols[p];
+        if (absent) continue;
+        /* Before the layout is made, so that the message names the tensor. */
+        sl__matrix_layout part = {.dtype = dtype[p], .rows = lying_rows[p], .cols = lying_cols[p],
+                                  .transposed = transposed};
+        if (!sl__dtype_row_bytes(dtype[p], part.cols, &part.row_bytes)) part.row_bytes = 0;
+        part.scale_row_bytes = sl__dtype_scale_row_bytes(dtype[p], part.cols);
+        SL_TRY(check_piece(s, &pieces[p], &part, err));
+    }
+    SL_TRY(sl__expert_layout_init(layout, expert_count, dtype, lying_rows, lying_cols, where, err));
+    for (int p = 0; p < SL_PART_COUNT; p++)
+        layout->part[p].transposed = layout->part[p].rows > 0 && pieces[p].transposed;
     return SL_OK;
 }
 
@@ -114,17 +194,8 @@ sl_status sl__store_bind_experts(sl__store *store, uint32_t layer, uint32_t expe
                                  const sl__expert_piece *pieces, sl_error *err)
 {
     if (store->is_pack) return check_bound(store, layer, expert_count, rows, cols, err);
-    char where[512];
-    snprintf(where, sizeof where, "%.400s: layer %u", store->path, layer);
-    if (expert_count == 0) return SL_FAIL(err, SL_EINVAL, "%s: no experts", where);
-    sl__dtype dtype[SL_PART_COUNT];
-    for (int p = 0; p < SL_PART_COUNT; p++) {
-        dtype[p] = pieces[p].tensor->dtype;
-        /* Before the layout is made, so that the message names the tensor. */
-        SL_TRY(check_piece(store, &pieces[p], dtype[p], rows[p], cols[p], err));
-    }
     sl__expert_layout layout;
-    SL_TRY(sl__expert_layout_init(&layout, expert_count, dtype, rows, cols, where, err));
+    SL_TRY(make_layout(store, &layout, layer, expert_count, rows, cols, pieces, err));
     SL_TRY(check_pieces(store, &layout, pieces, err));
     sl__store_layer *slot;
     SL_TRY(sl__store_layer_slot(store, layer, &slot, err));
@@ -151,6 +222,21 @@ static bool adjoins(const sl__extent *a, const sl__extent *b)
     return a->file == b->file && a->offset + a->bytes == b->offset && a->dst + a->bytes == b->dst;
 }
 
+/* Adds the read of some rows of a tensor; returns the new count. */
+static uint32_t add_rows(sl__extent *out, uint32_t count, const sl__tensor *tensor,
+                         uint64_t first_row, uint32_t rows, uint64_t row_bytes, uint64_t dst)
+{
+    const sl__extent *whole = &tensor->extent;
+    sl__extent x = {.file = whole->file, .offset = whole->offset + first_row * row_bytes,
+                    .bytes = rows * row_bytes, .dst = dst};
+    if (count > 0 && adjoins(&out[count - 1], &x)) {
+        out[count - 1].bytes += x.bytes;
+        return count;
+    }
+    out[count] = x;
+    return count + 1;
+}
+
 uint32_t sl__store_expert_extents(const sl__store *store, uint32_t layer, uint32_t expert,
                                   sl__extent out[SL_EXPERT_EXTENTS_MAX])
 {
@@ -165,15 +251,33 @@ uint32_t sl__store_expert_extents(const sl__store *store, uint32_t layer, uint32
     for (uint32_t p = 0; p < SL_PART_COUNT; p++) {
         const sl__matrix_layout *part = &l->layout.part[p];
         const sl__expert_piece *piece = &l->pieces[(size_t)expert * SL_PART_COUNT + p];
-        const sl__extent *whole = &piece->tensor->extent;
-        sl__extent x = {.file = whole->file,
-                        .offset = whole->offset + piece->first_row * part->row_bytes,
-                        .bytes = sl__part_bytes(part),
-                        .dst = part->offset};
-        if (count > 0 && adjoins(&out[count - 1], &x)) out[count - 1].bytes += x.bytes;
-        else out[count++] = x;
+        if (part->rows == 0) continue;
+        count = add_rows(out, count, piece->tensor, piece->first_row, part->rows, part->row_bytes,
+                         part->offset);
+        if (!piece->scales) continue;
+        count = add_rows(out, count, piece->scales, piece->first_row, part->rows,
+                         part->scale_row_bytes, part->scales_offset);
     }
     return count;
+}
+
+/* A scale of 255 is NaN, and would make a NaN of every sum that it is in. */
+static sl_status check_scales(const sl__store *store, uint32_t layer, uint32_t expert,
+                              const void *record, sl_error *err)
+{
+    const sl__store_layer *l = bound(store, layer);
+    for (uint32_t p = 0; p < SL_PART_COUNT; p++) {
+        const sl__matrix_layout *part = &l->layout.part[p];
+        size_t bytes = (size_t)sl__part_scale_bytes(part);
+        if (bytes == 0 || !memchr((const char *)record + part->scales_offset, 255, bytes)) continue;
+        uint32_t file = l->file;
+        if (!store->is_pack) {
+            file = l->pieces[(size_t)expert * SL_PART_COUNT + p].scales->extent.file;
+        }
+        return SL_FAIL(err, SL_ENUMERIC, "%s: layer %u, expert %u: a scale of %s is NaN",
+                       sl__store_file_path(store, file), layer, expert, sl__part_name[p]);
+    }
+    return SL_OK;
 }
 
 sl_status sl__store_verify_record(sl__store *store, uint32_t layer, uint32_t expert,
@@ -181,7 +285,8 @@ sl_status sl__store_verify_record(sl__store *store, uint32_t layer, uint32_t exp
 {
     const sl__store_layer *l = bound(store, layer);
     assert(l && expert < l->layout.expert_count);
-    if (!l->checksums || verify == SL_VERIFY_NONE) return SL_OK;
+    if (verify == SL_VERIFY_NONE) return SL_OK;
+    if (!l->checksums) return check_scales(store, layer, expert, record, err);
     /* The mark says nothing about other memory, so no ordering is needed. */
     _Atomic uint64_t *word = &l->verified[expert / 64u];
     uint64_t bit = (uint64_t)1 << (expert % 64u);
@@ -194,6 +299,7 @@ sl_status sl__store_verify_record(sl__store *store, uint32_t layer, uint32_t exp
                        "%s: layer %u, expert %u: the bytes differ from their checksum",
                        sl__store_file_path(store, l->file), layer, expert);
     }
+    SL_TRY(check_scales(store, layer, expert, record, err));
     atomic_fetch_or_explicit(word, bit, memory_order_relaxed);
     return SL_OK;
 }

@@ -166,7 +166,9 @@ golden_watch *golden_watch_start(sl_session *session, size_t tokens)
     assert_non_null(w);
     w->layers = desc->layer_count;
     w->hidden_width = desc->hidden;
-    w->experts = desc->layers[0].moe.experts;
+    for (uint32_t i = 0; i < desc->layer_count; i++) { /* the first layers may be dense */
+        if (desc->layers[i].moe.experts > w->experts) w->experts = desc->layers[i].moe.experts;
+    }
     w->tokens = tokens;
     w->hidden = calloc(w->layers + 1, sizeof *w->hidden);
     w->router = calloc(w->layers + 1, sizeof *w->router);

@@ -105,9 +105,45 @@ static void dequant_block(sl__dtype type, const unsigned char *p, float *out, ui
     if (to != out) memcpy(out, value, count * sizeof(float));
 }
 
-static void dequant_span(sl__dtype type, const unsigned char *row, uint32_t first, uint32_t count,
-                         float *out)
+/* No table: operations on bytes, then on numbers, all of which become vectors. */
+static void dequant_mxfp4_block(const unsigned char *codes, unsigned char scale, float *out)
 {
+    /* Of twice the value, a whole number: 0, 1, 2, 3, 4, 6, 8, 12. Halving is exact. */
+    unsigned char twice[2][16], negative[2][16];
+    float half = sl__e8m0_to_f32(scale) * 0.5f;
+    codes16 b = load_codes(codes);
+    for (unsigned k = 0; k < 2; k++) {
+        codes16 code = k == 0 ? b & 15 : b >> 4, c = code & 7;
+        c += ((codes16)(c > 4) & (c - 4)) + ((codes16)(c > 6) & 2);
+        store_codes(twice[k], c);
+        store_codes(negative[k], code >> 3);
+    }
+    for (unsigned i = 0; i < SL_MX_GROUP / 2; i++) {
+        /* A zero keeps its sign, too. */
+        out[2 * i] = (float)twice[0][i] * ((float)(1 - 2 * negative[0][i]) * half);
+        out[2 * i + 1] = (float)twice[1][i] * ((float)(1 - 2 * negative[1][i]) * half);
+    }
+}
+
+/* codes and scales: of the first of `count` weights, which begin a block. */
+static void dequant_mxfp4(const unsigned char *codes, const unsigned char *scales, float *out,
+                          uint32_t count)
+{
+    float last[SL_MX_GROUP];
+    for (uint32_t i = 0; i < count; i += SL_MX_GROUP, codes += SL_MX_GROUP / 2, scales++) {
+        bool whole = count - i >= SL_MX_GROUP;
+        dequant_mxfp4_block(codes, *scales, whole ? out + i : last);
+        if (!whole) memcpy(out + i, last, (count - i) * sizeof *out);
+    }
+}
+
+static void dequant_span(sl__dtype type, const unsigned char *row, const unsigned char *scales,
+                         uint32_t first, uint32_t count, float *out)
+{
+    if (type == SL_MXFP4) {
+        dequant_mxfp4(row + first / 2, scales + first / SL_MX_GROUP, out, count);
+        return;
+    }
     if (type == SL_F32) {
         memcpy(out, row + (size_t)first * 4, (size_t)count * 4);
         return;
@@ -120,7 +156,7 @@ static void dequant_span(sl__dtype type, const unsigned char *row, uint32_t firs
         dequant_halves(type, p + (size_t)i * 2, out + i, count - i);
         return;
     }
-    assert(type > SL_BF16 && type < SL_DTYPE_COUNT);
+    assert(type > SL_BF16 && type <= SL_Q2);
     uint32_t bytes = sl__dtype_block_bytes(type);
     const unsigned char *p = row + (size_t)(first / SL_GROUP) * bytes;
     for (uint32_t i = 0; i < count; i += SL_GROUP, p += bytes)
@@ -131,5 +167,6 @@ void sl__kern_ref_matmul(sl__kern *kern)
 {
     kern->dequant_row = dequant_row;
     kern->matmul = matmul;
+    kern->matmul_t = matmul_t;
     kern->dot = dot;
 }

@@ -12,7 +12,8 @@
 typedef struct opened {
     const unsigned char *p;
     __m256 scale, minimum;
-    __m256 table;     /* q3, q2: the value of every code */
+    __m256 table;     /* q3, q2: the value of every code; mxfp4: without its sign, first half */
+    __m256 second;    /* mxfp4: of weights 32 … 63 */
     __m256i codes[4]; /* q4: bytes 8i … 8i+7 as numbers; q3, q2: the first two, q3's third bits */
 } opened;
 
@@ -40,15 +41,29 @@ SL_INLINE uint32_t group_bytes(sl__dtype type) /* of 64 weights */
     case SL_Q8: return 68;
     case SL_Q4: return 36;
     case SL_Q3: return 28;
+    case SL_MXFP4: return 32;
     default: return 20;
     }
 }
 
-SL_INLINE opened open_group(sl__dtype type, const unsigned char *p)
+/* The scales `groups` groups on; NULL where the type has none apart. */
+SL_INLINE const unsigned char *scales_at(sl__dtype type, const unsigned char *s, size_t groups)
+{
+    return type == SL_MXFP4 ? s + groups * (SL_GROUP / SL_MX_GROUP) : NULL;
+}
+
+/* s: the group's scales, where they lie apart. */
+SL_INLINE opened open_group(sl__dtype type, const unsigned char *p, const unsigned char *s)
 {
     opened o;
     o.p = p;
     if (type <= SL_BF16) return o;
+    if (type == SL_MXFP4) {
+        const __m256 values = _mm256_setr_ps(0, 0.5f, 1, 1.5f, 2, 3, 4, 6);
+        o.table = values * _mm256_set1_ps(sl__e8m0_to_f32(s[0]));
+        o.second = values * _mm256_set1_ps(sl__e8m0_to_f32(s[1]));
+        return o;
+    }
     uint16_t half[2];
     memcpy(half, p, sizeof half);
     o.scale = _mm256_set1_ps(sl__bf16_to_f32(half[0]));
@@ -80,6 +95,18 @@ SL_INLINE __m256i third_bits(const opened *o, unsigned i)
     return _mm256_and_si256(_mm256_srlv_epi32(half, shift), _mm256_set1_epi32(4));
 }
 
+/* Eight codes in four bytes, the low nibble of a byte first: bits 0 … 2 look the magnitude up, bit
+ * 3 is the sign. */
+SL_INLINE __m256 mxfp4_value(__m256 table, const unsigned char *p)
+{
+    int bits;
+    memcpy(&bits, p, sizeof bits);
+    const __m256i at = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    __m256i code = _mm256_srlv_epi32(_mm256_set1_epi32(bits), at);
+    __m256i sign = _mm256_and_si256(_mm256_slli_epi32(code, 28), _mm256_set1_epi32(INT32_MIN));
+    return _mm256_xor_ps(_mm256_permutevar8x32_ps(table, code), _mm256_castsi256_ps(sign));
+}
+
 /* i is a constant at every call. */
 SL_INLINE __m256 group_value(sl__dtype type, const opened *o, unsigned i)
 {
@@ -100,50 +127,64 @@ SL_INLINE __m256 group_value(sl__dtype type, const opened *o, unsigned i)
         code = _mm256_and_si256(code, _mm256_set1_epi32(3));
         code = _mm256_or_si256(code, third_bits(o, i));
         return _mm256_permutevar8x32_ps(o->table, code);
+    case SL_MXFP4: return mxfp4_value(i < 4 ? o->table : o->second, o->p + 4 * i);
     default: /* q2: the lookup takes the two lowest bits of a number */
         code = _mm256_srli_epi32(o->codes[i % 2], (int)(i / 2 * 2));
         return _mm256_permutevar_ps(o->table, code);
     }
 }
 
-SL_INLINE void dequant_groups(sl__dtype type, const unsigned char *p, uint32_t count, float *out)
+SL_INLINE void dequant_groups(sl__dtype type, const unsigned char *p, const unsigned char *s,
+                              uint32_t count, float *out)
 {
     uint32_t i = 0;
     for (; count - i >= SL_GROUP; i += SL_GROUP, p += group_bytes(type)) {
-        opened o = open_group(type, p);
+        opened o = open_group(type, p, scales_at(type, s, i / SL_GROUP));
         for (unsigned j = 0; j < 8; j++)
             vec_store(out + i + 8 * j, group_value(type, &o, j));
     }
     if (i == count) return;
-    /* The last block of a grouped type is whole; other types end with the row. */
-    unsigned char last[256] = {0};
+    /* The last block of a grouped type is whole; other types end with the row, or with a block that
+     * is half a group. */
+    unsigned char last[256] = {0}, last_scales[2] = {0};
     float value[SL_GROUP];
-    if (type <= SL_BF16)
+    bool cut = type <= SL_BF16 || type == SL_MXFP4;
+    if (type <= SL_BF16) {
         memcpy(last, p, (size_t)(count - i) * (group_bytes(type) / SL_GROUP));
-    opened o = open_group(type, type <= SL_BF16 ? last : p);
+    } else if (type == SL_MXFP4) {
+        uint32_t blocks = (count - i + SL_MX_GROUP - 1) / SL_MX_GROUP;
+        memcpy(last, p, blocks * (SL_MX_GROUP / 2));
+        memcpy(last_scales, scales_at(type, s, i / SL_GROUP), blocks);
+    }
+    opened o = open_group(type, cut ? last : p, last_scales);
     for (unsigned j = 0; j < 8; j++)
         vec_store(value + 8 * j, group_value(type, &o, j));
     memcpy(out + i, value, (count - i) * sizeof(float));
 }
 
-static void dequant_span(sl__dtype type, const unsigned char *row, uint32_t first, uint32_t count,
-                         float *out)
+static void dequant_span(sl__dtype type, const unsigned char *row, const unsigned char *scales,
+                         uint32_t first, uint32_t count, float *out)
 {
     const size_t group = first / SL_GROUP;
     switch (type) {
-    case SL_F32: dequant_groups(SL_F32, row + group * 256, count, out); break;
-    case SL_F16: dequant_groups(SL_F16, row + group * 128, count, out); break;
-    case SL_BF16: dequant_groups(SL_BF16, row + group * 128, count, out); break;
-    case SL_Q8: dequant_groups(SL_Q8, row + group * 68, count, out); break;
-    case SL_Q4: dequant_groups(SL_Q4, row + group * 36, count, out); break;
-    case SL_Q3: dequant_groups(SL_Q3, row + group * 28, count, out); break;
-    case SL_Q2: dequant_groups(SL_Q2, row + group * 20, count, out); break;
+    case SL_F32: dequant_groups(SL_F32, row + group * 256, NULL, count, out); break;
+    case SL_F16: dequant_groups(SL_F16, row + group * 128, NULL, count, out); break;
+    case SL_BF16: dequant_groups(SL_BF16, row + group * 128, NULL, count, out); break;
+    case SL_Q8: dequant_groups(SL_Q8, row + group * 68, NULL, count, out); break;
+    case SL_Q4: dequant_groups(SL_Q4, row + group * 36, NULL, count, out); break;
+    case SL_Q3: dequant_groups(SL_Q3, row + group * 28, NULL, count, out); break;
+    case SL_Q2: dequant_groups(SL_Q2, row + group * 20, NULL, count, out); break;
+    case SL_MXFP4:
+        scales = scales_at(SL_MXFP4, scales, group);
+        dequant_groups(SL_MXFP4, row + group * 32, scales, count, out);
+        break;
     default: assert(type < SL_DTYPE_COUNT);
     }
 }
 
 /* R (a constant) rows with one token, the weights never leaving the registers. */
-SL_INLINE void rows_dot(sl__dtype type, const unsigned char *w, size_t row_bytes, uint32_t cols,
+SL_INLINE void rows_dot(sl__dtype type, const unsigned char *w, size_t row_bytes,
+                        const unsigned char *scales, size_t scale_row_bytes, uint32_t cols,
                         const float *x, float *y, uint32_t R)
 {
     const uint32_t whole = cols & ~(SL_GROUP - 1u);
@@ -153,7 +194,8 @@ SL_INLINE void rows_dot(sl__dtype type, const unsigned char *w, size_t row_bytes
     const unsigned char *p = w;
     for (uint32_t c = 0; c < whole; c += SL_GROUP, p += group_bytes(type)) {
         for (uint32_t r = 0; r < R; r++) {
-            opened o = open_group(type, p + r * row_bytes);
+            const unsigned char *apart = scale_row(scales, scale_row_bytes, r);
+            opened o = open_group(type, p + r * row_bytes, scales_at(type, apart, c / SL_GROUP));
             for (unsigned i = 0; i < 8; i++)
                 s[r][i % 2] += group_value(type, &o, i) * vec_load(x + c + 8 * i);
         }
@@ -164,7 +206,9 @@ SL_INLINE void rows_dot(sl__dtype type, const unsigned char *w, size_t row_bytes
         vec_store(acc + 8, s[r][1]);
         if (whole < cols) {
             uint32_t lanes = (cols - whole) & ~(SL_LANES - 1u);
-            dequant_groups(type, p + r * row_bytes, cols - whole, rest);
+            const unsigned char *apart = scale_row(scales, scale_row_bytes, r);
+            dequant_groups(type, p + r * row_bytes, scales_at(type, apart, whole / SL_GROUP),
+                           cols - whole, rest);
             tile_dot((const unsigned char *)rest, 0, x + whole, 0, lanes, acc, 1, 1, 1, SL_VN);
             tail_dot((const unsigned char *)(rest + lanes), x + whole + lanes, cols - whole - lanes,
                      acc);
@@ -173,33 +217,40 @@ SL_INLINE void rows_dot(sl__dtype type, const unsigned char *w, size_t row_bytes
     }
 }
 
-SL_INLINE void matvec(sl__dtype type, const void *w, size_t row_bytes, uint32_t rows, uint32_t cols,
-                      const float *x, float *y)
+SL_INLINE void matvec(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
+                      size_t scale_row_bytes, uint32_t rows, uint32_t cols, const float *x,
+                      float *y)
 {
     const unsigned char *row = w;
     uint32_t r = 0;
     for (; rows - r >= 4; r += 4, row += 4 * row_bytes)
-        rows_dot(type, row, row_bytes, cols, x, y + r, 4);
+        rows_dot(type, row, row_bytes, scale_row(scales, scale_row_bytes, r), scale_row_bytes, cols,
+                 x, y + r, 4);
     for (; r < rows; r++, row += row_bytes)
-        rows_dot(type, row, row_bytes, cols, x, y + r, 1);
+        rows_dot(type, row, row_bytes, scale_row(scales, scale_row_bytes, r), scale_row_bytes, cols,
+                 x, y + r, 1);
 }
 
-static void matmul_avx2(sl__dtype type, const void *w, size_t row_bytes, uint32_t rows,
-                        uint32_t cols, const float *x, size_t x_stride, uint32_t tokens, float *y,
-                        size_t y_stride, float *tmp)
+static void matmul_avx2(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
+                        size_t scale_row_bytes, uint32_t rows, uint32_t cols, const float *x,
+                        size_t x_stride, uint32_t tokens, float *y, size_t y_stride, float *tmp)
 {
     if (tokens != 1) {
-        matmul(type, w, row_bytes, rows, cols, x, x_stride, tokens, y, y_stride, tmp);
+        matmul(type, w, row_bytes, scales, scale_row_bytes, rows, cols, x, x_stride, tokens, y,
+               y_stride, tmp);
         return;
     }
     switch (type) {
-    case SL_F32: matvec(SL_F32, w, row_bytes, rows, cols, x, y); break;
-    case SL_F16: matvec(SL_F16, w, row_bytes, rows, cols, x, y); break;
-    case SL_BF16: matvec(SL_BF16, w, row_bytes, rows, cols, x, y); break;
-    case SL_Q8: matvec(SL_Q8, w, row_bytes, rows, cols, x, y); break;
-    case SL_Q4: matvec(SL_Q4, w, row_bytes, rows, cols, x, y); break;
-    case SL_Q3: matvec(SL_Q3, w, row_bytes, rows, cols, x, y); break;
-    case SL_Q2: matvec(SL_Q2, w, row_bytes, rows, cols, x, y); break;
+    case SL_F32: matvec(SL_F32, w, row_bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_F16: matvec(SL_F16, w, row_bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_BF16: matvec(SL_BF16, w, row_bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_Q8: matvec(SL_Q8, w, row_bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_Q4: matvec(SL_Q4, w, row_bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_Q3: matvec(SL_Q3, w, row_bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_Q2: matvec(SL_Q2, w, row_bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_MXFP4:
+        matvec(SL_MXFP4, w, row_bytes, scales, scale_row_bytes, rows, cols, x, y);
+        break;
     default: assert(type < SL_DTYPE_COUNT);
     }
 }
@@ -208,5 +259,6 @@ void sl__kern_avx2_matmul(sl__kern *kern)
 {
     kern->dequant_row = dequant_row;
     kern->matmul = matmul_avx2;
+    kern->matmul_t = matmul_t;
     kern->dot = dot;
 }

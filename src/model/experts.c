@@ -1,0 +1,200 @@
+/* Feed-forward networks: a batch of experts, each over its tokens' rows, and the shared expert.
+ *
+ *     rows [n, hidden] ── gate, up ──> inner ── activation ──> inner ── down ──> rows
+ *
+ *     inner of an expert with n rows, 2·n·I floats:
+ *       apart         gate [n, I], then up [n, I]; the activation's result is in gate's place
+ *       interleaved   [n, 2I], a row being g0 u0 g1 u1 …; the result is the first I of each row
+ *
+ * Biases are few numbers beside the matrices: a row of them is made floats where it is added.
+ */
+#include "model/moe.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* ---- activation ------------------------------------------------------------------------------ */
+
+struct activation {
+    const sl__run *run;
+    const sl__moe_desc *m;
+    float *gate, *up;
+    size_t row_stride, stride; /* in floats: from row to row, from element to element */
+    uint32_t rows, width;
+    const sl__weight *bias; /* NULL: none */
+    uint32_t bias_row;
+};
+
+static const float *bias_row(const sl__run *run, const sl__weight *bias, uint32_t row, float *tmp)
+{
+    const char *data = (const char *)bias->data + (size_t)row * bias->row_bytes;
+    run->kern.dequant_row(bias->dtype, data, NULL, tmp, bias->cols);
+    return tmp;
+}
+
+/* silu(g)·u of an interleaved row. */
+static void interleaved_swiglu(const struct activation *job, float *row, float *tmp)
+{
+    for (uint32_t i = 0; i < job->width; i++) {
+        tmp[i] = row[2 * i];
+        tmp[job->width + i] = row[2 * i + 1];
+    }
+    job->run->kern.swiglu(row, tmp, tmp + job->width, job->width);
+}
+
+static void activate_row(void *ctx, uint32_t index, uint32_t worker)
+{
+    const struct activation *job = ctx;
+    const sl__kern *kern = &job->run->kern;
+    float *gate = job->gate + index * job->row_stride, *up = job->up + index * job->row_stride;
+    float *tmp = sl__worker_scratch(job->run, worker);
+    if (job->bias) {
+        const float *bias = bias_row(job->run, job->bias, job->bias_row, tmp);
+        bool both = job->stride == 2; /* a row of biases is as the row of outputs */
+        kern->axpy(gate, 1.0f, bias, both ? 2 * job->width : job->width);
+        if (!both) kern->axpy(up, 1.0f, bias + job->width, job->width);
+    }
+    if (job->m->activation == SL_ACTIVATION_CLAMPED) {
+        kern->swiglu_clamped(gate, gate, up, job->stride, job->width, job->m->alpha, job->m->limit);
+    } else if (job->stride == 2) {
+        interleaved_swiglu(job, gate, tmp);
+    } else {
+        kern->swiglu(gate, gate, up, job->width);
+    }
+}
+
+static void activate(struct activation *job)
+{
+    uint64_t work = (uint64_t)job->rows * job->width * 16;
+    sl__run_parallel(job->run, activate_row, job, job->rows, work);
+}
+
+/* ---- experts --------------------------------------------------------------------------------- */
+
+static sl__weight part_of(const sl__moe *moe, const sl__expert_ref *ref, sl__expert_part part)
+{
+    const sl__matrix_layout *p = &moe->layout->part[part];
+    const char *record = ref->record;
+    return (sl__weight){.dtype = p->dtype, .rows = p->rows, .cols = p->cols,
+                        .row_bytes = (size_t)p->row_bytes, .data = record + p->offset,
+                        .scales = p->scale_row_bytes ? record + p->scales_offset : NULL,
+                        .scale_row_bytes = (size_t)p->scale_row_bytes,
+                        .transposed = p->transposed};
+}
+
+/* The rows of an expert, and what is computed from them. */
+struct job {
+    float *rows, *inner;
+    uint32_t n;
+};
+
+static struct job gather(const sl__moe *moe, uint32_t expert)
+{
+    const sl__scratch *s = &moe->run->scratch;
+    uint32_t hidden = moe->run->desc->hidden, first = s->moe.first[expert];
+    struct job job = {.n = s->moe.first[expert + 1] - first,
+                      .rows = s->moe.rows + (size_t)first * hidden,
+                      .inner = s->moe.inner + (size_t)first * 2 * moe->m->intermediate};
+    for (uint32_t r = 0; r < job.n; r++) {
+        memcpy(job.rows + (size_t)r * hidden,
+               s->normed + (size_t)s->moe.token[first + r] * hidden, hidden * sizeof(float));
+    }
+    return job;
+}
+
+/* The products of an expert's rows with gate and up; returns their number. */
+static uint32_t first_products(const sl__moe *moe, const sl__expert_ref *ref,
+                               const struct job *job, sl__product *out)
+{
+    const sl__weight gate = part_of(moe, ref, SL_PART_GATE);
+    out[0] = sl__product_of(&gate, job->rows, job->inner, job->n);
+    if (moe->m->interleaved) return 1;
+    const sl__weight up = part_of(moe, ref, SL_PART_UP);
+    float *to = job->inner + (size_t)job->n * moe->m->intermediate;
+    out[1] = sl__product_of(&up, job->rows, to, job->n);
+    return 2;
+}
+
+static void activate_expert(const sl__moe *moe, uint32_t expert, const struct job *job)
+{
+    const sl__moe_desc *m = moe->m;
+    uint32_t width = m->intermediate;
+    struct activation a = {.run = moe->run, .m = m, .gate = job->inner, .rows = job->n,
+                           .width = width, .stride = 1, .row_stride = width,
+                           .up = job->inner + (size_t)job->n * width, .bias_row = expert};
+    if (m->interleaved) {
+        a.up = job->inner + 1;
+        a.stride = 2;
+        a.row_stride = 2 * (size_t)width;
+    }
+    if (m->expert_bias) a.bias = &moe->run->layers[moe->layer][SL_ROLE_EXPERT_IN_BIAS];
+    activate(&a);
+}
+
+struct out_bias {
+    const sl__moe *moe;
+    float *rows;
+    uint32_t expert;
+};
+
+static void add_out_bias(void *ctx, uint32_t index, uint32_t worker)
+{
+    const struct out_bias *job = ctx;
+    const sl__run *run = job->moe->run;
+    uint32_t hidden = run->desc->hidden;
+    const float *bias = bias_row(run, &run->layers[job->moe->layer][SL_ROLE_EXPERT_OUT_BIAS],
+                                 job->expert, sl__worker_scratch(run, worker));
+    run->kern.axpy(job->rows + (size_t)index * hidden, 1.0f, bias, hidden);
+}
+
+void sl__experts_run(const sl__moe *moe, const sl__expert_ref *refs, uint32_t count)
+{
+    sl__product in[2 * SL_EXPERT_BATCH_MAX], out[SL_EXPERT_BATCH_MAX];
+    struct job jobs[SL_EXPERT_BATCH_MAX];
+    uint32_t in_count = 0, hidden = moe->run->desc->hidden;
+    assert(count > 0 && count <= SL_EXPERT_BATCH_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        jobs[i] = gather(moe, refs[i].expert);
+        in_count += first_products(moe, &refs[i], &jobs[i], in + in_count);
+        const sl__weight down = part_of(moe, &refs[i], SL_PART_DOWN);
+        /* The inputs are no longer needed then. */
+        out[i] = sl__product_of(&down, jobs[i].inner, jobs[i].rows, jobs[i].n);
+        if (moe->m->interleaved) out[i].x_stride = 2 * (size_t)moe->m->intermediate;
+    }
+    sl__products(moe->run, in, in_count);
+    for (uint32_t i = 0; i < count; i++)
+        activate_expert(moe, refs[i].expert, &jobs[i]);
+    sl__products(moe->run, out, count);
+    for (uint32_t i = 0; i < count && moe->m->expert_bias; i++) {
+        struct out_bias job = {moe, jobs[i].rows, refs[i].expert};
+        uint64_t work = (uint64_t)jobs[i].n * hidden * 2;
+        sl__run_parallel(moe->run, add_out_bias, &job, jobs[i].n, work);
+    }
+}
+
+/* ---- shared expert --------------------------------------------------------------------------- */
+
+void sl__shared_run(const sl__moe *moe)
+{
+    sl__run *run = moe->run;
+    sl__scratch *s = &run->scratch;
+    const sl__weight *w = run->layers[moe->layer];
+    uint32_t n = moe->tokens, width = moe->m->shared_intermediate, count = 2;
+    sl__product in[3] = {
+        sl__product_of(&w[SL_ROLE_SHARED_GATE_PROJ], s->normed, s->moe.shared_gate, n),
+        sl__product_of(&w[SL_ROLE_SHARED_UP_PROJ], s->normed, s->moe.shared_up, n),
+    };
+    if (moe->m->shared_gate) {
+        in[count++] =
+            sl__product_of(&w[SL_ROLE_SHARED_GATE], s->normed, s->moe.shared_scale, n);
+    }
+    sl__products(run, in, count);
+    struct activation a = {.run = run, .m = moe->m, .gate = s->moe.shared_gate,
+                           .up = s->moe.shared_up, .rows = n, .width = width, .stride = 1,
+                           .row_stride = width};
+    activate(&a);
+    const sl__product out =
+        sl__product_of(&w[SL_ROLE_SHARED_DOWN_PROJ], s->moe.shared_gate, s->moe.shared_out, n);
+    sl__products(run, &out, 1);
+    if (moe->m->shared_gate) run->kern.sigmoid(s->moe.shared_scale, n);
+}
