@@ -43,22 +43,12 @@ static sl_status describe(sl__model_desc *desc, const sl__config *c, bool has_mt
                           sl__arena *arena, sl_error *err)
 {
     sl__layer_desc layer = {.mixer = SL_MIXER_MLA};
-    uint32_t dense, width;
     (void)has_mtp;
     SL_TRY(sl__read_model(desc, c, err));
     SL_TRY(read_mla(&layer.mla, c, err));
     SL_TRY(sl__read_corrected_routing(&layer.moe, c, err));
     SL_TRY(sl__refuse_unless(c, "attention_bias", false, err));
-    SL_TRY(sl__config_u32_or(c, "first_k_dense_replace", 0, desc->layer_count, 0, &dense, err));
-    SL_TRY(sl__config_u32_or(c, "intermediate_size", 1, SL_WIDTH_MAX, 1, &width, err));
-    SL_TRY(sl__take_layers(desc, desc->layer_count, &layer, arena, err));
-    sl__first_layers_dense(desc, dense, width);
-    return SL_OK;
-}
-
-static size_t model_tensors(const sl__model_desc *desc, sl__tensor_spec specs[SL_SPECS_MAX])
-{
-    return sl__model_specs(desc, 0, specs);
+    return sl__take_layers_after_dense(desc, c, &layer, arena, err);
 }
 
 static size_t layer_tensors(const sl__model_desc *desc, uint32_t layer,
@@ -66,9 +56,8 @@ static size_t layer_tensors(const sl__model_desc *desc, uint32_t layer,
 {
     const sl__layer_desc *l = &desc->layers[layer];
     char prefix[128];
-    sl__layer_prefix(desc, layer, prefix);
-    sl__spec_list list = {.specs = specs, .prefix = prefix};
-    sl__specs_layer_norms(&list, desc->hidden);
+    sl__spec_list list;
+    sl__begin_layer(&list, desc, layer, 0, specs, prefix);
     sl__specs_mla(&list, &l->mla, desc->hidden);
     sl__specs_corrected_moe(&list, &l->moe, desc->hidden);
     return list.count;
@@ -83,10 +72,9 @@ const sl__family sl__family_deepseek = {
     .model_types = model_types,
     .prefixes = prefixes,
     .unread = unread,
-    .experts = {.single = {"mlp.experts.%u.gate_proj.weight", "mlp.experts.%u.up_proj.weight",
-                           "mlp.experts.%u.down_proj.weight"}},
+    .experts = {.single = SL_SINGLE_MLP_EXPERTS},
     .describe = describe,
-    .model_tensors = model_tensors,
+    .model_tensors = sl__plain_model_tensors,
     .layer_tensors = layer_tensors,
     .layer_prefix = sl__layer_prefix,
 };

@@ -53,20 +53,14 @@ static sl_status describe(sl__model_desc *desc, const sl__config *c, bool has_mt
     return read_windows(desc, c, err);
 }
 
-static size_t model_tensors(const sl__model_desc *desc, sl__tensor_spec specs[SL_SPECS_MAX])
-{
-    return sl__model_specs(desc, 0, specs);
-}
-
 static size_t layer_tensors(const sl__model_desc *desc, uint32_t layer,
                             sl__tensor_spec specs[SL_SPECS_MAX])
 {
     const sl__layer_desc *l = &desc->layers[layer];
     const sl__moe_desc *m = &l->moe;
     char prefix[128];
-    sl__layer_prefix(desc, layer, prefix);
-    sl__spec_list list = {.specs = specs, .prefix = prefix};
-    sl__specs_layer_norms(&list, desc->hidden);
+    sl__spec_list list;
+    sl__begin_layer(&list, desc, layer, 0, specs, prefix);
     sl__specs_attention(&list, &l->attention, desc->hidden);
     sl__spec_precise(&list, SL_ROLE_ROUTER, "mlp.router.weight", m->experts, desc->hidden);
     sl__spec_vector(&list, SL_ROLE_ROUTER_BIAS, "mlp.router.bias", m->experts);
@@ -92,7 +86,7 @@ const sl__family sl__family_gpt_oss = {
                 .blocks_suffix = "_blocks",
                 .scales_suffix = "_scales"},
     .describe = describe,
-    .model_tensors = model_tensors,
+    .model_tensors = sl__plain_model_tensors,
     .layer_tensors = layer_tensors,
     .layer_prefix = sl__layer_prefix,
 };

@@ -63,17 +63,10 @@ static sl_status describe_minimax(sl__model_desc *desc, const sl__config *c, boo
     return sl__take_layers(desc, desc->layer_count, &layer, arena, err);
 }
 
-static size_t model_tensors(const sl__model_desc *desc, sl__tensor_spec specs[SL_SPECS_MAX])
-{
-    return sl__model_specs(desc, 0, specs);
-}
-
 static void begin(sl__spec_list *list, const sl__model_desc *desc, uint32_t layer,
                   sl__tensor_spec specs[SL_SPECS_MAX], char prefix[128])
 {
-    sl__layer_prefix(desc, layer, prefix);
-    *list = (sl__spec_list){.specs = specs, .prefix = prefix};
-    sl__specs_layer_norms(list, desc->hidden);
+    sl__begin_layer(list, desc, layer, 0, specs, prefix);
     sl__specs_attention(list, &desc->layers[layer].attention, desc->hidden);
 }
 
@@ -123,7 +116,7 @@ const sl__family sl__family_mixtral = {
     .unread = unread,
     .experts = BLOCK_EXPERTS,
     .describe = describe_mixtral,
-    .model_tensors = model_tensors,
+    .model_tensors = sl__plain_model_tensors,
     .layer_tensors = block_tensors,
     .layer_prefix = sl__layer_prefix,
 };
@@ -135,7 +128,7 @@ const sl__family sl__family_minimax = {
     .unread = unread,
     .experts = BLOCK_EXPERTS,
     .describe = describe_minimax,
-    .model_tensors = model_tensors,
+    .model_tensors = sl__plain_model_tensors,
     .layer_tensors = block_tensors,
     .layer_prefix = sl__layer_prefix,
 };
@@ -145,10 +138,9 @@ const sl__family sl__family_olmoe = {
     .model_types = olmoe_types,
     .prefixes = prefixes,
     .unread = unread,
-    .experts = {.single = {"mlp.experts.%u.gate_proj.weight", "mlp.experts.%u.up_proj.weight",
-                           "mlp.experts.%u.down_proj.weight"}},
+    .experts = {.single = SL_SINGLE_MLP_EXPERTS},
     .describe = describe_olmoe,
-    .model_tensors = model_tensors,
+    .model_tensors = sl__plain_model_tensors,
     .layer_tensors = mlp_tensors,
     .layer_prefix = sl__layer_prefix,
 };

@@ -239,10 +239,17 @@ static void make_dense(sl__moe_desc *m, uint32_t width)
     *m = (sl__moe_desc){.shared_intermediate = width};
 }
 
-void sl__first_layers_dense(sl__model_desc *desc, uint32_t count, uint32_t width)
+sl_status sl__take_layers_after_dense(sl__model_desc *desc, const sl__config *c,
+                                      const sl__layer_desc *layer, sl__arena *arena,
+                                      sl_error *err)
 {
-    for (uint32_t i = 0; i < count && i < desc->layer_count; i++)
+    uint32_t dense, width;
+    SL_TRY(sl__config_u32_or(c, "first_k_dense_replace", 0, desc->layer_count, 0, &dense, err));
+    SL_TRY(sl__config_u32_or(c, "intermediate_size", 1, SL_WIDTH_MAX, 1, &width, err));
+    SL_TRY(sl__take_layers(desc, desc->layer_count, layer, arena, err));
+    for (uint32_t i = 0; i < dense; i++)
         make_dense(&desc->layers[i].moe, width);
+    return SL_OK;
 }
 
 sl_status sl__read_dense_layers(sl__model_desc *desc, const sl__config *c, sl_error *err)
@@ -332,10 +339,18 @@ size_t sl__model_specs(const sl__model_desc *desc, float norm_add,
     return list.count;
 }
 
-void sl__specs_layer_norms(sl__spec_list *list, uint32_t hidden)
+size_t sl__plain_model_tensors(const sl__model_desc *desc, sl__tensor_spec specs[SL_SPECS_MAX])
 {
-    sl__spec_norm(list, SL_ROLE_MIXER_NORM, "input_layernorm.weight", hidden);
-    sl__spec_norm(list, SL_ROLE_FFN_NORM, "post_attention_layernorm.weight", hidden);
+    return sl__model_specs(desc, 0, specs);
+}
+
+void sl__begin_layer(sl__spec_list *list, const sl__model_desc *desc, uint32_t layer,
+                     float norm_add, sl__tensor_spec specs[SL_SPECS_MAX], char prefix[128])
+{
+    sl__layer_prefix(desc, layer, prefix);
+    *list = (sl__spec_list){.specs = specs, .prefix = prefix, .norm_add = norm_add};
+    sl__spec_norm(list, SL_ROLE_MIXER_NORM, "input_layernorm.weight", desc->hidden);
+    sl__spec_norm(list, SL_ROLE_FFN_NORM, "post_attention_layernorm.weight", desc->hidden);
 }
 
 static void specs_attention_extras(sl__spec_list *list, const sl__attention_desc *a,

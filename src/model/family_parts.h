@@ -45,8 +45,11 @@ sl_status sl__read_experts(sl__moe_desc *m, const sl__config *c, const char *con
  * expert of their joint width. */
 sl_status sl__read_corrected_routing(sl__moe_desc *m, const sl__config *c, sl_error *err);
 
-/* Turns layers into dense ones `width` wide: the first `count`. */
-void sl__first_layers_dense(sl__model_desc *desc, uint32_t count, uint32_t width);
+/* Takes the layers, of which the first first_k_dense_replace are dense ones intermediate_size
+ * wide. */
+sl_status sl__take_layers_after_dense(sl__model_desc *desc, const sl__config *c,
+                                      const sl__layer_desc *layer, sl__arena *arena,
+                                      sl_error *err);
 
 /* Layers of mlp_only_layers, and those that decoder_sparse_step leaves out, become dense ones
  * intermediate_size wide. */
@@ -77,9 +80,13 @@ void sl__spec_norm(sl__spec_list *list, int role, const char *name, uint32_t siz
 /* embed_tokens, norm, and lm_head unless the embedding is tied. */
 size_t sl__model_specs(const sl__model_desc *desc, float norm_add,
                        sl__tensor_spec specs[SL_SPECS_MAX]);
+/* The same with norms as they are stored: many a family's model_tensors. */
+size_t sl__plain_model_tensors(const sl__model_desc *desc, sl__tensor_spec specs[SL_SPECS_MAX]);
 
-/* input_layernorm and post_attention_layernorm. */
-void sl__specs_layer_norms(sl__spec_list *list, uint32_t hidden);
+/* Begins the list of a layer, with input_layernorm and post_attention_layernorm. prefix is filled
+ * and must outlive the list. */
+void sl__begin_layer(sl__spec_list *list, const sl__model_desc *desc, uint32_t layer,
+                     float norm_add, sl__tensor_spec specs[SL_SPECS_MAX], char prefix[128]);
 /* self_attn.{q,k,v,o}_proj, {q,k}_norm, biases and sinks, as the description has them. */
 void sl__specs_attention(sl__spec_list *list, const sl__attention_desc *a, uint32_t hidden);
 /* self_attn.* of MLA. */
@@ -92,6 +99,11 @@ void sl__specs_shared(sl__spec_list *list, const char *prefix, const sl__moe_des
 
 /* The tensors of sl__read_corrected_routing's experts, or of a dense layer, under "mlp.". */
 void sl__specs_corrected_moe(sl__spec_list *list, const sl__moe_desc *m, uint32_t hidden);
+
+/* Experts of one tensor each under "mlp.experts.". */
+#define SL_SINGLE_MLP_EXPERTS                                                                      \
+    {"mlp.experts.%u.gate_proj.weight", "mlp.experts.%u.up_proj.weight",                           \
+     "mlp.experts.%u.down_proj.weight"}
 
 /* "model.layers.3.", or "mtp.layers.0." for drafting layers. */
 void sl__layer_prefix(const sl__model_desc *desc, uint32_t layer, char out[128]);

@@ -44,14 +44,6 @@ size_t sl__qwen_model_tensors(const sl__model_desc *desc, sl__tensor_spec specs[
     return list.count;
 }
 
-void sl__qwen_begin_layer(sl__spec_list *list, const sl__model_desc *desc, uint32_t layer,
-                          sl__tensor_spec specs[SL_SPECS_MAX], char prefix[128])
-{
-    sl__layer_prefix(desc, layer, prefix);
-    *list = (sl__spec_list){.specs = specs, .prefix = prefix, .norm_add = 1};
-    sl__specs_layer_norms(list, desc->hidden);
-}
-
 void sl__qwen_specs_moe(sl__spec_list *list, const sl__moe_desc *m, uint32_t hidden)
 {
     if (m->experts == 0) {

@@ -12,9 +12,7 @@ sl_status sl__qwen_describe(sl__model_desc *desc, const sl__config *c, bool has_
 /* Zero-centred norms; the drafting head's own tensors. */
 size_t sl__qwen_model_tensors(const sl__model_desc *desc, sl__tensor_spec specs[SL_SPECS_MAX]);
 
-/* Begins the list of a layer with its norms; prefix must outlive the list. */
-void sl__qwen_begin_layer(sl__spec_list *list, const sl__model_desc *desc, uint32_t layer,
-                          sl__tensor_spec specs[SL_SPECS_MAX], char prefix[128]);
+/* Router, shared expert and its gate; or the network of a dense layer. */
 void sl__qwen_specs_moe(sl__spec_list *list, const sl__moe_desc *m, uint32_t hidden);
 
 #endif

@@ -11,7 +11,7 @@ static size_t layer_tensors(const sl__model_desc *desc, uint32_t layer,
     uint32_t hidden = desc->hidden;
     char prefix[128];
     sl__spec_list list;
-    sl__qwen_begin_layer(&list, desc, layer, specs, prefix);
+    sl__begin_layer(&list, desc, layer, 1, specs, prefix);
     if (l->mixer == SL_MIXER_ATTENTION) {
         sl__specs_attention(&list, &l->attention, hidden);
     } else {
@@ -40,8 +40,7 @@ const sl__family sl__family_qwen3_5_moe = {
     .unread = unread,
     .experts = {.fused_gate_up = "mlp.experts.gate_up_proj",
                 .fused_down = "mlp.experts.down_proj",
-                .single = {"mlp.experts.%u.gate_proj.weight", "mlp.experts.%u.up_proj.weight",
-                           "mlp.experts.%u.down_proj.weight"}},
+                .single = SL_SINGLE_MLP_EXPERTS},
     .describe = sl__qwen_describe,
     .model_tensors = sl__qwen_model_tensors,
     .layer_tensors = layer_tensors,

@@ -21,19 +21,13 @@ static sl_status describe(sl__model_desc *desc, const sl__config *c, bool has_mt
     return sl__read_dense_layers(desc, c, err);
 }
 
-static size_t model_tensors(const sl__model_desc *desc, sl__tensor_spec specs[SL_SPECS_MAX])
-{
-    return sl__model_specs(desc, 0, specs);
-}
-
 static size_t layer_tensors(const sl__model_desc *desc, uint32_t layer,
                             sl__tensor_spec specs[SL_SPECS_MAX])
 {
     const sl__layer_desc *l = &desc->layers[layer];
     char prefix[128];
-    sl__layer_prefix(desc, layer, prefix);
-    sl__spec_list list = {.specs = specs, .prefix = prefix};
-    sl__specs_layer_norms(&list, desc->hidden);
+    sl__spec_list list;
+    sl__begin_layer(&list, desc, layer, 0, specs, prefix);
     sl__specs_attention(&list, &l->attention, desc->hidden);
     if (l->moe.experts > 0) {
         sl__spec_precise(&list, SL_ROLE_ROUTER, "mlp.gate.weight", l->moe.experts, desc->hidden);
@@ -52,10 +46,9 @@ const sl__family sl__family_qwen3_moe = {
     .model_types = model_types,
     .prefixes = prefixes,
     .unread = unread,
-    .experts = {.single = {"mlp.experts.%u.gate_proj.weight", "mlp.experts.%u.up_proj.weight",
-                           "mlp.experts.%u.down_proj.weight"}},
+    .experts = {.single = SL_SINGLE_MLP_EXPERTS},
     .describe = describe,
-    .model_tensors = model_tensors,
+    .model_tensors = sl__plain_model_tensors,
     .layer_tensors = layer_tensors,
     .layer_prefix = sl__layer_prefix,
 };

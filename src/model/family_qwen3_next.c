@@ -48,7 +48,7 @@ static size_t layer_tensors(const sl__model_desc *desc, uint32_t layer,
     const sl__layer_desc *l = &desc->layers[layer];
     char prefix[128];
     sl__spec_list list;
-    sl__qwen_begin_layer(&list, desc, layer, specs, prefix);
+    sl__begin_layer(&list, desc, layer, 1, specs, prefix);
     if (l->mixer == SL_MIXER_ATTENTION) {
         sl__specs_attention(&list, &l->attention, desc->hidden);
     } else {
@@ -68,8 +68,7 @@ const sl__family sl__family_qwen3_next = {
     .model_types = model_types,
     .prefixes = prefixes,
     .unread = unread,
-    .experts = {.single = {"mlp.experts.%u.gate_proj.weight", "mlp.experts.%u.up_proj.weight",
-                           "mlp.experts.%u.down_proj.weight"}},
+    .experts = {.single = SL_SINGLE_MLP_EXPERTS},
     .describe = sl__qwen_describe,
     .model_tensors = sl__qwen_model_tensors,
     .layer_tensors = layer_tensors,
