@@ -190,15 +190,13 @@ static void exact_heads(const struct mixer *m, double *x, uint32_t heads, size_t
                         uint32_t position, bool is_value, sl__role norm)
 {
     const sl__attention_desc *a = &m->layer.attention;
-    for (uint32_t h = 0; a->clip > 0 && h < heads; h++) {
-        for (uint32_t i = 0; i < a->head_dim; i++)
-            x[h * stride + i] = fmax(fmin(x[h * stride + i], (double)a->clip), -(double)a->clip);
-    }
-    if (is_value) return;
-    if (a->qk_norm == SL_QK_NORM_WHOLE) exact_norm(m, norm, x, heads * a->head_dim);
+    if (!is_value && a->qk_norm == SL_QK_NORM_WHOLE) exact_norm(m, norm, x, heads * a->head_dim);
     for (uint32_t h = 0; h < heads; h++) {
-        if (a->qk_norm == SL_QK_NORM_HEAD) exact_norm(m, norm, x + h * stride, a->head_dim);
-        exact_rope(&a->rope, position, x + h * stride);
+        double *head = x + h * stride;
+        if (!is_value && a->qk_norm == SL_QK_NORM_HEAD) exact_norm(m, norm, head, a->head_dim);
+        for (uint32_t i = 0; a->clip > 0 && i < a->head_dim; i++)
+            head[i] = fmax(fmin(head[i], (double)a->clip), -(double)a->clip);
+        if (!is_value) exact_rope(&a->rope, position, head);
     }
 }
 

@@ -1,7 +1,7 @@
 /* Grouped-query attention over a float32 KV cache. What a model has of this is in its description:
  *
- *     q_proj ─ bias ─ clip ─ norm ─ rope ─┐
- *     k_proj ─ bias ─ clip ─ norm ─ rope ─┼─> cache k[position]
+ *     q_proj ─ bias ─ norm ─ clip ─ rope ─┐
+ *     k_proj ─ bias ─ norm ─ clip ─ rope ─┼─> cache k[position]
  *     v_proj ─ bias ─ clip ───────────────┼─> cache v[position]
  *                                         └─ softmax(q·k·scale, sink)·v ─ × sigmoid(gate) ─┐
  *                                                                          bias ─ o_proj ──┘
@@ -40,19 +40,13 @@ static void clip(float *x, float limit, uint32_t n)
     }
 }
 
-/* What is done to a token's projected heads before anything is multiplied with them: the bias, and
- * the clip. */
-static void finish_projection(const struct job *job, float *x, uint32_t heads, size_t stride,
-                              sl__role bias)
+static void add_bias(const struct job *job, float *x, size_t width, sl__role bias)
 {
-    const sl__attention_desc *a = job->a;
-    if (a->bias) job->run->kern.axpy(x, 1.0f, job->w[bias].data, (uint32_t)(heads * stride));
-    for (uint32_t h = 0; a->clip > 0 && h < heads; h++)
-        clip(x + h * stride, a->clip, a->head_dim);
+    if (job->a->bias) job->run->kern.axpy(x, 1.0f, job->w[bias].data, (uint32_t)width);
 }
 
-/* Norms and rotates the heads of token t. */
-static void norm_and_rotate(const struct job *job, uint32_t t, float *x, uint32_t heads,
+/* Norms, clips and rotates the heads of token t. */
+static void finish_heads(const struct job *job, uint32_t t, float *x, uint32_t heads,
                             size_t stride, sl__role norm)
 {
     const sl__attention_desc *a = job->a;
@@ -66,6 +60,7 @@ static void norm_and_rotate(const struct job *job, uint32_t t, float *x, uint32_
     for (uint32_t h = 0; h < heads; h++) {
         float *head = x + h * stride;
         if (a->qk_norm == SL_QK_NORM_HEAD) kern->rms_norm(head, head, w, a->head_dim, eps);
+        if (a->clip > 0) clip(head, a->clip, a->head_dim);
         sl__rope_rotate(kern, &a->rope, &job->run->scratch.attention.rope, t, head);
     }
 }
@@ -80,11 +75,12 @@ static void prepare_token(void *ctx, uint32_t t, uint32_t worker)
     size_t kv = kv_stride(a), at = (job->row + t) * kv;
     float *q = s->attention.q + t * q_stride(a);
     float *k = s->attention.k + t * kv, *v = s->attention.v + t * kv;
-    finish_projection(job, q, a->heads, head_stride(a), SL_ROLE_Q_BIAS);
-    finish_projection(job, k, a->kv_heads, a->head_dim, SL_ROLE_K_BIAS);
-    finish_projection(job, v, a->kv_heads, a->head_dim, SL_ROLE_V_BIAS);
-    norm_and_rotate(job, t, q, a->heads, head_stride(a), SL_ROLE_Q_NORM);
-    norm_and_rotate(job, t, k, a->kv_heads, a->head_dim, SL_ROLE_K_NORM);
+    add_bias(job, q, q_stride(a), SL_ROLE_Q_BIAS);
+    add_bias(job, k, kv, SL_ROLE_K_BIAS);
+    add_bias(job, v, kv, SL_ROLE_V_BIAS);
+    finish_heads(job, t, q, a->heads, head_stride(a), SL_ROLE_Q_NORM);
+    finish_heads(job, t, k, a->kv_heads, a->head_dim, SL_ROLE_K_NORM);
+    if (a->clip > 0) clip(v, a->clip, (uint32_t)kv);
     memcpy(job->state->k + at, k, kv * sizeof(float));
     memcpy(job->state->v + at, v, kv * sizeof(float));
 }

@@ -44,7 +44,7 @@ typedef struct sl__attention_desc {
     bool output_bias;
     bool sinks;          /* a score a head that takes part in the softmax and has no value */
     uint32_t window;     /* a token sees itself and the window - 1 before it; 0: all */
-    float clip;          /* q, k and v are cut to ±clip after their bias; 0: not */
+    float clip;          /* q, k and v are cut to ±clip, q and k after their norm; 0: not */
 } sl__attention_desc;
 
 /* Multi-head latent attention. Cached a position: the normed latent [kv_rank] and the rotated
