@@ -11,8 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/hash.h"
+#include "damage.h"
 #include "golden.h"
+#include "store/pack_manifest.h"
 #include "test_env.h"
 
 #define BOUND 1e-4
@@ -154,12 +158,62 @@ static void packed_and_streamed(void **state)
     test_remove_tree(dir);
 }
 
+/* Puts an entry before the others of manifest[key]. */
+static void put_first(json_t *manifest, const char *key, json_t *entry)
+{
+    assert_int_equal(json_array_insert_new(json_object_get(manifest, key), 0, entry), 0);
+}
+
+/* A pack whose manifest gives experts to a layer that its configuration makes a dense one. */
+static void experts_in_a_dense_layer(void **state)
+{
+    (void)state;
+    static const char model[] = "data/families/deepseek_v3";
+    char dir[256], pack[300], from[400], to[400], text[17];
+    const int32_t ids[] = {1, 2, 3};
+    uint64_t self;
+    sl_error err = {0};
+    test_temp_dir(dir, sizeof dir);
+    snprintf(pack, sizeof pack, "%s/pack", dir);
+    if (sl_pack(model, pack, NULL, &err) != SL_OK) fail_msg("%s", err.message);
+    snprintf(from, sizeof from, "%s/experts-001.bin", pack);
+    snprintf(to, sizeof to, "%s/experts-000.bin", pack);
+    assert_int_equal(link(from, to), 0);
+    snprintf(from, sizeof from, "%s/manifest.json", pack);
+    json_t *manifest = golden_json(from);
+    const char *file = "experts-000.bin";
+    json_t *entry = json_deep_copy(json_array_get(json_object_get(manifest, "layers"), 0));
+    json_object_set_new(entry, "layer", json_integer(0));
+    json_object_set_new(entry, "file", json_string(file));
+    put_first(manifest, "layers", entry);
+    json_t *files = json_object_get(manifest, "files");
+    for (size_t i = 0; i < json_array_size(files); i++) {
+        const json_t *one = json_array_get(files, i);
+        const char *name = json_string_value(json_object_get(one, "name"));
+        if (strcmp(name, "experts-001.bin") != 0) continue;
+        entry = json_deep_copy(one);
+        json_object_set_new(entry, "name", json_string(file));
+        assert_int_equal(json_array_insert_new(files, i, entry), 0);
+        break;
+    }
+    assert_int_equal(sl__pack_manifest_self(manifest, from, &self, &err), SL_OK);
+    sl__hash_format(self, text);
+    json_object_set_new(manifest, "self", json_string(text));
+    assert_int_equal(unlink(from), 0);
+    assert_int_equal(json_dump_file(manifest, from, 0), 0);
+    json_decref(manifest);
+    damage_check("dense", damage_try(pack, NULL, ids, 3, NULL, &err), &err, SL_EFORMAT, pack,
+                 "layer 0: holds experts, and is a dense one by the configuration");
+    test_remove_tree(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hidden_states_and_logits),
         cmocka_unit_test(chunks),
         cmocka_unit_test(packed_and_streamed),
+        cmocka_unit_test(experts_in_a_dense_layer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

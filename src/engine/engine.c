@@ -48,7 +48,6 @@ static sl_status describe(sl_engine *engine, const char *path, const sl_engine_o
     SL_TRY(sl__model_describe(&engine->desc, &engine->family, engine->store, &engine->arena, err));
     SL_TRY(set_top_k(&engine->desc, path, opt->experts_per_token, err));
     for (uint32_t i = 0; i < engine->desc.layer_count; i++) {
-        if (engine->desc.layers[i].moe.experts == 0) continue;
         SL_TRY(sl__model_bind_experts(engine->store, engine->family, &engine->desc, i, err));
     }
     const char *generation_path;

@@ -61,8 +61,8 @@ static sl_status count_experts(struct inspector *in, sl_error *err)
     sl_model_info *info = in->info;
     uint32_t all = in->desc.layer_count + in->desc.mtp_layer_count;
     for (uint32_t layer = 0; layer < all; layer++) {
-        if (in->desc.layers[layer].moe.experts == 0) continue;
         SL_TRY(sl__model_bind_experts(in->store, in->family, &in->desc, layer, err));
+        if (in->desc.layers[layer].moe.experts == 0) continue;
         const sl__moe_desc *moe = &in->desc.layers[layer].moe;
         const sl__expert_layout *layout = sl__store_expert_layout(in->store, layer);
         sl__extent extents[SL_EXPERT_EXTENTS_MAX];

@@ -263,7 +263,11 @@ sl_status sl__model_bind_experts(sl__store *store, const sl__family *family,
 {
     const sl__moe_desc *moe = &desc->layers[layer].moe;
     uint32_t inner = moe->intermediate, hidden = desc->hidden;
-    if (moe->experts == 0) return SL_OK;
+    if (moe->experts == 0) {
+        if (!sl__store_expert_layout(store, layer)) return SL_OK;
+        return SL_FAIL(err, SL_EFORMAT, "%s: layer %u: holds experts, and is a dense one by the "
+                       "configuration", sl__store_path(store), layer);
+    }
     struct binding b = {.store = store, .names = &family->experts, .moe = moe,
                         .rows = {inner, inner, hidden}, .cols = {hidden, hidden, inner}};
     if (moe->interleaved) {

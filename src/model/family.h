@@ -51,7 +51,8 @@ sl_status sl__model_describe(sl__model_desc *desc, const sl__family **family,
 sl_status sl__model_find(const sl__tensor **out, const sl__store *store,
                          const sl__tensor_spec *spec, sl_error *err);
 
-/* Binds the experts of a layer in the store, whichever layout it has. A dense layer has none. */
+/* Binds the experts of a layer in the store, whichever layout it has. A dense layer has none: a
+ * pack that gives it some is an error. */
 sl_status sl__model_bind_experts(sl__store *store, const sl__family *family,
                                  const sl__model_desc *desc, uint32_t layer, sl_error *err);
 
