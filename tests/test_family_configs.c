@@ -159,6 +159,11 @@ static void contradictions(void **state)
         {3, "topk_group", "9", "topk_group: expected a whole number from 1 to 4"},
         {3, "first_k_dense_replace", "5", "first_k_dense_replace"},
         {5, "layer_types", "[\"a\",\"b\",\"c\",\"d\"]", "layer_types[0]: a is not full_attention"},
+        {3, "scoring_func", "\"softmax\"", "scoring_func softmax is not supported"},
+        {3, "topk_method", "\"greedy\"", "topk_method greedy is not supported"},
+        {3, "moe_layer_freq", "2", "moe_layer_freq 2 is not supported"},
+        {8, "scoring_func", "\"softmax\"", "scoring_func softmax is not supported"},
+        {8, "rotary_dim", "3", "rotary_dim 3 is not an even number of channels"},
         {8, "qk_norm_type", "\"per_head\"", "qk_norm_type per_head is not supported"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -173,6 +178,25 @@ static void contradictions(void **state)
         if (!strstr(err.message, rows[i].message)) fail_msg("%s", err.message);
         json_decref(root);
     }
+}
+
+/* What published configurations say and the tiny ones do not. */
+static void published_values(void **state)
+{
+    (void)state;
+    json_t *root = golden_json(configs[3]);
+    set(root, "q_lora_rank", "null");
+    set(root, "scoring_func", "\"sigmoid\"");
+    set(root, "topk_method", "\"noaux_tc\"");
+    set(root, "moe_layer_freq", "1");
+    sl__model_desc desc;
+    sl__arena arena;
+    sl_error err = {0};
+    sl__arena_init(&arena, 0);
+    if (describe(root, &desc, &arena, &err) != SL_OK) fail_msg("%s", err.message);
+    assert_int_equal(desc.layers[0].mla.q_rank, 0);
+    sl__arena_free(&arena);
+    json_decref(root);
 }
 
 static void rope_types(void **state)
@@ -201,6 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_key_damaged),
         cmocka_unit_test(contradictions),
+        cmocka_unit_test(published_values),
         cmocka_unit_test(rope_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -43,11 +43,17 @@ static sl_status describe(sl__model_desc *desc, const sl__config *c, bool has_mt
                           sl__arena *arena, sl_error *err)
 {
     sl__layer_desc layer = {.mixer = SL_MIXER_MLA};
+    uint32_t step;
     (void)has_mtp;
     SL_TRY(sl__read_model(desc, c, err));
     SL_TRY(read_mla(&layer.mla, c, err));
     SL_TRY(sl__read_corrected_routing(&layer.moe, c, err));
     SL_TRY(sl__refuse_unless(c, "attention_bias", false, err));
+    SL_TRY(sl__config_u32_or(c, "moe_layer_freq", 1, SL_LAYERS_MAX, 1, &step, err));
+    if (step != 1) {
+        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: moe_layer_freq %u is not supported", c->path,
+                       step);
+    }
     return sl__take_layers_after_dense(desc, c, &layer, arena, err);
 }
 

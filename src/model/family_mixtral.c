@@ -2,8 +2,6 @@
  * how queries and keys are normed, how experts are weighted, and names. */
 #include "model/family_parts.h"
 
-#include <string.h>
-
 #include "base/fail.h"
 
 static sl_status describe_mixtral(sl__model_desc *desc, const sl__config *c, bool has_mtp,
@@ -46,14 +44,8 @@ static sl_status describe_minimax(sl__model_desc *desc, const sl__config *c, boo
     (void)has_mtp;
     SL_TRY(sl__read_model(desc, c, err));
     SL_TRY(sl__read_attention(&layer.attention, c, desc->hidden, 1.0f, err));
-    const char *norm_type = "per_layer";
-    if (sl__config_find(c, "qk_norm_type")) {
-        SL_TRY(sl__config_str(c, "qk_norm_type", &norm_type, err));
-    }
-    if (strcmp(norm_type, "per_layer") != 0) {
-        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: qk_norm_type %s is not supported", c->path,
-                       norm_type);
-    }
+    SL_TRY(sl__refuse_other(c, "qk_norm_type", "per_layer", err));
+    SL_TRY(sl__refuse_other(c, "scoring_func", "sigmoid", err));
     SL_TRY(sl__config_bool_or(c, "use_qk_norm", true, &qk_norm, err));
     layer.attention.qk_norm = qk_norm ? SL_QK_NORM_WHOLE : SL_QK_NORM_NONE;
     SL_TRY(sl__read_experts(&layer.moe, c, expert_keys, "intermediate_size", err));

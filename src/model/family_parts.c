@@ -9,14 +9,6 @@
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-static sl_status refuse_other_activation(const sl__config *c, sl_error *err)
-{
-    const char *act = "silu";
-    if (sl__config_find(c, "hidden_act")) SL_TRY(sl__config_str(c, "hidden_act", &act, err));
-    if (strcmp(act, "silu") == 0) return SL_OK;
-    return SL_FAIL(err, SL_EUNSUPPORTED, "%s: hidden_act %s is not supported", c->path, act);
-}
-
 sl_status sl__read_model(sl__model_desc *desc, const sl__config *c, sl_error *err)
 {
     SL_TRY(sl__config_u32(c, "vocab_size", 1, 1u << 24, &desc->vocab, err));
@@ -26,7 +18,7 @@ sl_status sl__read_model(sl__model_desc *desc, const sl__config *c, sl_error *er
                              err));
     SL_TRY(sl__config_f32(c, "rms_norm_eps", 0.0f, 1.0f, &desc->eps, err));
     SL_TRY(sl__config_bool_or(c, "tie_word_embeddings", false, &desc->tied_embedding, err));
-    return refuse_other_activation(c, err);
+    return sl__refuse_other(c, "hidden_act", "silu", err);
 }
 
 sl_status sl__take_layers(sl__model_desc *desc, uint32_t count, const sl__layer_desc *layer,
@@ -97,7 +89,10 @@ static sl_status read_rotary_dim(sl__rope_desc *rope, const sl__config *c, uint3
     char key[64];
     float part;
     if (sl__config_find(c, "rotary_dim")) {
-        return sl__config_u32(c, "rotary_dim", 0, head_dim, &rope->dim, err);
+        SL_TRY(sl__config_u32(c, "rotary_dim", 0, head_dim, &rope->dim, err));
+        if (rope->dim % 2 == 0) return SL_OK;
+        return SL_FAIL(err, SL_EFORMAT, "%s: rotary_dim %u is not an even number of channels",
+                       c->path, rope->dim);
     }
     rope_key(c, "partial_rotary_factor", key);
     SL_TRY(sl__config_f32_or(c, key, 0.0f, 1.0f, default_part, &part, err));
@@ -213,6 +208,15 @@ sl_status sl__read_experts(sl__moe_desc *m, const sl__config *c, const char *con
     return SL_OK;
 }
 
+sl_status sl__refuse_other(const sl__config *c, const char *key, const char *normal, sl_error *err)
+{
+    const char *value;
+    if (!sl__config_find(c, key)) return SL_OK;
+    SL_TRY(sl__config_str(c, key, &value, err));
+    if (strcmp(value, normal) == 0) return SL_OK;
+    return SL_FAIL(err, SL_EUNSUPPORTED, "%s: %s %s is not supported", c->path, key, value);
+}
+
 sl_status sl__read_corrected_routing(sl__moe_desc *m, const sl__config *c, sl_error *err)
 {
     static const char *const expert_keys[] = {"n_routed_experts", "num_experts", NULL};
@@ -221,6 +225,8 @@ sl_status sl__read_corrected_routing(sl__moe_desc *m, const sl__config *c, sl_er
     SL_TRY(sl__read_experts(m, c, expert_keys, "moe_intermediate_size", err));
     SL_TRY(sl__config_u32_or(c, "n_shared_experts", 0, 64, 0, &shared, err));
     m->shared_intermediate = shared * m->intermediate;
+    SL_TRY(sl__refuse_other(c, "scoring_func", "sigmoid", err));
+    SL_TRY(sl__refuse_other(c, "topk_method", "noaux_tc", err));
     r->score = SL_SCORE_SIGMOID;
     r->correction = true;
     SL_TRY(sl__config_u32_or(c, "n_group", 1, SL_ROUTING_GROUPS_MAX, 1, &r->groups, err));

@@ -55,6 +55,9 @@ sl_status sl__take_layers_after_dense(sl__model_desc *desc, const sl__config *c,
  * intermediate_size wide. */
 sl_status sl__read_dense_layers(sl__model_desc *desc, const sl__config *c, sl_error *err);
 
+/* SL_EUNSUPPORTED where the string key is there and is not `normal`. */
+sl_status sl__refuse_other(const sl__config *c, const char *key, const char *normal, sl_error *err);
+
 /* SL_EUNSUPPORTED where the boolean key (default `normal`) is not `normal`. */
 sl_status sl__refuse_unless(const sl__config *c, const char *key, bool normal, sl_error *err);
 
