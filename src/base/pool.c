@@ -13,7 +13,6 @@
 
 #include "base/fail.h"
 
-#define THREADS_MAX 1024u
 #define STACK_BYTES ((size_t)512 << 10)
 
 struct worker {
@@ -80,8 +79,9 @@ static int start_worker(struct worker *worker, const pthread_attr_t *attr)
 
 sl_status sl__pool_create(sl__pool **out, uint32_t threads, sl_error *err)
 {
-    if (threads < 1 || threads > THREADS_MAX) {
-        return SL_FAIL(err, SL_EINVAL, "threads: %u is not from 1 to %u", threads, THREADS_MAX);
+    if (threads < 1 || threads > SL_POOL_THREADS_MAX) {
+        return SL_FAIL(err, SL_EINVAL, "threads: %u is not from 1 to %u", threads,
+                       SL_POOL_THREADS_MAX);
     }
     sl__pool *pool = calloc(1, sizeof *pool + threads * sizeof(struct worker));
     if (!pool) return SL_FAIL_NOMEM(err, "thread pool");
@@ -132,7 +132,8 @@ void sl__pool_run(sl__pool *pool, sl__pool_fn fn, void *ctx, uint32_t count)
             fn(ctx, i, 0);
         return;
     }
-    assert(count <= UINT32_MAX - THREADS_MAX); /* `next` runs past count by the number of threads */
+    /* `next` runs past count by the number of threads. */
+    assert(count <= UINT32_MAX - SL_POOL_THREADS_MAX);
     pthread_mutex_lock(&pool->lock);
     pool->fn = fn;
     pool->ctx = ctx;

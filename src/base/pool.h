@@ -17,7 +17,9 @@
 
 typedef struct sl__pool sl__pool;
 
-/* threads >= 1, the caller included. */
+#define SL_POOL_THREADS_MAX 1024u
+
+/* threads from 1 to SL_POOL_THREADS_MAX, the caller included. */
 sl_status sl__pool_create(sl__pool **out, uint32_t threads, sl_error *err);
 void sl__pool_destroy(sl__pool *pool); /* NULL is allowed */
 uint32_t sl__pool_threads(const sl__pool *pool);

@@ -74,7 +74,12 @@ static sl_status resolve(sl__plan *plan, const sl__plan_input *in, const sl_engi
         return SL_FAIL(err, SL_EINVAL, "%s: chunks of %u tokens are more than %u", in->path,
                        opt->chunk_tokens, CHUNK_MAX);
     }
+    if (opt->threads > SL_POOL_THREADS_MAX) {
+        return SL_FAIL(err, SL_EINVAL, "%s: threads: %u is not from 1 to %u", in->path,
+                       opt->threads, SL_POOL_THREADS_MAX);
+    }
     plan->threads = opt->threads ? opt->threads : sl__cpu_count();
+    if (plan->threads > SL_POOL_THREADS_MAX) plan->threads = SL_POOL_THREADS_MAX;
     plan->context_tokens = opt->context_tokens    ? opt->context_tokens
                            : opt->expected_tokens ? opt->expected_tokens
                                                   : CONTEXT_DEFAULT;
