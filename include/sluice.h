@@ -167,6 +167,8 @@ void sl_engine_stats_get(const sl_engine *engine, sl_stats *stats);
 
 typedef struct sl_session sl_session;
 
+/* The budget has room for one session; SL_EBUDGET where what it has left is too little for another.
+ */
 sl_status sl_session_create(sl_session **out, sl_engine *engine, sl_error *err);
 void sl_session_destroy(sl_session *session); /* NULL is allowed */
 void sl_session_reset(sl_session *session);   /* back to the empty sequence */

@@ -376,6 +376,9 @@ static void budgets_and_contexts(void **state)
     opt.chunk_tokens = UINT32_MAX;
     damage_expect(MODEL, &opt, SL_EINVAL, MODEL, "chunks of");
     opt = small;
+    opt.threads = UINT32_MAX;
+    damage_expect(MODEL, &opt, SL_EINVAL, MODEL, "threads: 4294967295 is not from 1 to 1024");
+    opt = small;
     opt.context_tokens = 7; /* 8 are run */
     damage_expect(MODEL, &opt, SL_EINVAL, "", "the context of 7 tokens is full");
     static const int32_t outside[] = {-1, 512, INT32_MAX, INT32_MIN};
@@ -385,6 +388,29 @@ static void budgets_and_contexts(void **state)
         sl_status got = damage_try(MODEL, &small, ids, 3, NULL, &err);
         damage_check("ids", got, &err, SL_EINVAL, "", "token 2: id ");
     }
+}
+
+/* The budget has room for one session; what it has left decides about others. */
+static void a_second_session(void **state)
+{
+    (void)state;
+    sl_session *one, *two = NULL, *three = NULL;
+    sl_error err = {0};
+    sl_engine *engine = golden_open(MODEL, &small);
+    sl__plan *plan = &engine->plan;
+    plan->budget = plan->process + plan->resident + plan->state + plan->scratch + plan->io +
+                   plan->cache;
+    one = golden_session(engine);
+    damage_check("second session", sl_session_create(&two, engine, &err), &err, SL_EBUDGET, MODEL,
+                 "another session");
+    plan->budget += plan->state;
+    two = golden_session(engine);
+    assert_int_equal(sl_session_create(&three, engine, &err), SL_EBUDGET);
+    sl_session_destroy(one); /* its room is free again */
+    three = golden_session(engine);
+    sl_session_destroy(two);
+    sl_session_destroy(three);
+    sl_engine_close(engine);
 }
 
 /* What no machine has is not taken for what every machine has. */
@@ -780,6 +806,7 @@ int main(void)
         OF_MODEL(tokenizers_that_are_damaged),
         cmocka_unit_test(paths_that_are_no_model),
         cmocka_unit_test(budgets_and_contexts),
+        cmocka_unit_test(a_second_session),
         cmocka_unit_test(a_state_beyond_all_memory),
         OF_DEMO(manifests_that_are_damaged),
         OF_DEMO(files_of_a_pack_that_are_missing_or_short),

@@ -87,6 +87,7 @@ struct sl_engine {
     const sl_tokenizer *tokenizer; /* borrowed or own_tokenizer */
     sl_tokenizer *own_tokenizer;
     sl_generation_defaults defaults;
+    uint32_t session_count;
     uint64_t tokens, forward_ns, embedding_bytes_read;
 };
 

@@ -20,8 +20,25 @@ static void lay_state(sl_session *session)
     assert(used <= session->memory_bytes - table);
 }
 
+/* The plan has room for one session; what it left over decides about others. */
+static sl_status check_room(const sl_engine *engine, sl_error *err)
+{
+    const sl__plan *plan = &engine->plan;
+    uint64_t taken = plan->process + plan->resident + plan->scratch + plan->io + plan->cache;
+    uint64_t left = plan->budget > taken ? plan->budget - taken : 0;
+    if (engine->session_count == 0 || left / (engine->session_count + 1) >= plan->state) {
+        return SL_OK;
+    }
+    const double mib = 1048576.0;
+    return SL_FAIL(err, SL_EBUDGET, "%s: another session takes %.1f MiB, and the budget of %.1f "
+                   "MiB has no room for it beside the %u that there are; a shorter context or a "
+                   "smaller expert cache would do", sl__store_path(engine->store),
+                   (double)plan->state / mib, (double)plan->budget / mib, engine->session_count);
+}
+
 sl_status sl_session_create(sl_session **out, sl_engine *engine, sl_error *err)
 {
+    SL_TRY(check_room(engine, err));
     sl_session *session = calloc(1, sizeof *session);
     if (!session) return SL_FAIL_NOMEM(err, "session");
     session->engine = engine;
@@ -32,6 +49,7 @@ sl_status sl_session_create(sl_session **out, sl_engine *engine, sl_error *err)
         return SL_FAIL_NOMEM(err, "session state");
     }
     lay_state(session);
+    engine->session_count++;
     *out = session;
     return SL_OK;
 }
@@ -39,6 +57,7 @@ sl_status sl_session_create(sl_session **out, sl_engine *engine, sl_error *err)
 void sl_session_destroy(sl_session *session)
 {
     if (!session) return;
+    session->engine->session_count--;
     sl__pages_free(session->memory, session->memory_bytes);
     free(session);
 }
