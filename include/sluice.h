@@ -225,7 +225,10 @@ void sl_engine_generation_defaults(const sl_engine *engine, sl_generation_defaul
 typedef struct sl_model_info {
     char family[32];
     char format[16];            /* "safetensors" or "pack" */
-    uint32_t layers, linear_layers, full_layers, mtp_layers;
+    uint32_t layers;            /* the sum of the next four */
+    uint32_t linear_layers, full_layers, latent_layers, window_layers;
+    uint32_t dense_layers;      /* of layers: those without routed experts */
+    uint32_t mtp_layers;
     uint32_t hidden_size, vocab_size, max_context;
     uint32_t experts, experts_per_token, expert_intermediate_size, shared_intermediate_size;
     char expert_types[64];      /* "bf16" or "q4", comma-separated where mixed */
@@ -238,7 +241,8 @@ typedef struct sl_model_info {
     uint32_t expert_extents;    /* reads an expert */
     uint64_t bytes_per_token;   /* of experts, had nothing been in memory */
     uint64_t kv_bytes_per_token, state_bytes;
-    uint64_t minimum_memory_bytes; /* the smallest budget that would open, at context_tokens 4096 */
+    uint64_t minimum_memory_bytes; /* the smallest budget that would open, at minimum_context */
+    uint32_t minimum_context;   /* 4096 tokens, or the longest that the model knows */
     uint64_t free_memory_bytes; /* here and now, cgroup-aware */
     uint32_t ignored_tensors;   /* vision and the like */
     bool has_tokenizer, has_chat_template;

@@ -1,6 +1,7 @@
 /* sluice inspect: what a model is, and whether it will run here. */
 #include <inttypes.h>
 #include <jansson.h>
+#include <string.h>
 
 #include "base/fail.h"
 #include "cli/cli.h"
@@ -10,6 +11,34 @@ static bool fits(const sl_model_info *info)
     return info->free_memory_bytes >= info->minimum_memory_bytes;
 }
 
+/* "3 linear, 1 full attention; the first 2 dense": only what there is. */
+static void print_layers(const sl_model_info *info)
+{
+    const struct {
+        uint32_t count;
+        const char *what;
+    } kinds[] = {
+        {info->linear_layers, "linear attention"},
+        {info->full_layers, "full attention"},
+        {info->latent_layers, "latent attention"},
+        {info->window_layers, "windowed attention"},
+    };
+    char text[256] = "";
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        size_t used = strlen(text);
+        if (kinds[i].count)
+            snprintf(text + used, sizeof text - used, "%s%" PRIu32 " %s", used ? ", " : "",
+                     kinds[i].count, kinds[i].what);
+    }
+    size_t used = strlen(text);
+    if (info->dense_layers)
+        snprintf(text + used, sizeof text - used, "; %" PRIu32 " without experts",
+                 info->dense_layers);
+    cli_row(stdout, "layers", "%" PRIu32 ": %s", info->layers, text);
+    if (info->mtp_layers)
+        cli_row(stdout, "drafting layers", "%" PRIu32 " (MTP), not used", info->mtp_layers);
+}
+
 static void print_architecture(const char *path, const sl_model_info *info)
 {
     char all[CLI_FIGURE], active[CLI_FIGURE];
@@ -17,14 +46,13 @@ static void print_architecture(const char *path, const sl_model_info *info)
     cli_row(stdout, "model", "%s, %s", info->family, info->format);
     cli_row(stdout, "parameters", "%s, %s of them a token", cli_quantity(all, info->parameters),
             cli_quantity(active, info->active_parameters));
-    cli_row(stdout, "layers", "%" PRIu32 ": %" PRIu32 " linear, %" PRIu32 " full attention%s",
-            info->layers, info->linear_layers, info->full_layers,
-            info->mtp_layers ? "; one more predicts ahead (MTP)" : "");
+    print_layers(info);
     cli_row(stdout, "hidden size", "%" PRIu32, info->hidden_size);
     cli_row(stdout, "experts", "%" PRIu32 " a layer, %" PRIu32 " a token", info->experts,
             info->experts_per_token);
-    cli_row(stdout, "expert width", "%" PRIu32 " (shared: %" PRIu32 ")",
-            info->expert_intermediate_size, info->shared_intermediate_size);
+    cli_row(stdout, "expert width", "%" PRIu32, info->expert_intermediate_size);
+    if (info->shared_intermediate_size)
+        cli_row(stdout, "shared expert", "%" PRIu32 " wide", info->shared_intermediate_size);
     cli_row(stdout, "vocabulary", "%" PRIu32 " tokens", info->vocab_size);
     cli_row(stdout, "context", "%" PRIu32 " tokens at most", info->max_context);
     cli_row(stdout, "tokenizer", "%s; chat template: %s", info->has_tokenizer ? "yes" : "no",
@@ -54,8 +82,8 @@ static void print_fit(const sl_model_info *info)
 {
     char a[CLI_FIGURE];
     printf("\nmemory\n");
-    cli_row(stdout, "smallest budget", "%s (at a context of 4096 tokens)",
-            cli_size(a, info->minimum_memory_bytes));
+    cli_row(stdout, "smallest budget", "%s (at a context of %" PRIu32 " tokens)",
+            cli_size(a, info->minimum_memory_bytes), info->minimum_context);
     cli_row(stdout, "free here", "%s", cli_size(a, info->free_memory_bytes));
     if (!fits(info)) {
         cli_row(stdout, "will it fit", "no: %s more would be needed",
@@ -63,9 +91,12 @@ static void print_fit(const sl_model_info *info)
         return;
     }
     uint64_t left = info->free_memory_bytes - info->minimum_memory_bytes;
-    double share = 100.0;
-    if (left < info->experts_bytes) share = 100.0 * (double)left / (double)info->experts_bytes;
-    cli_row(stdout, "will it fit", "yes: %s beyond that hold %.0f %% of the experts",
+    if (left >= info->experts_bytes) {
+        cli_row(stdout, "will it fit", "yes, with every expert in memory");
+        return;
+    }
+    double share = 100.0 * (double)left / (double)info->experts_bytes;
+    cli_row(stdout, "will it fit", "yes: the %s to spare hold %.0f %% of the experts",
             cli_size(a, left), share);
 }
 
@@ -78,6 +109,9 @@ static sl_status print_json(const sl_model_info *info, sl_error *err)
         {"layers", info->layers},
         {"linear_layers", info->linear_layers},
         {"full_layers", info->full_layers},
+        {"latent_layers", info->latent_layers},
+        {"window_layers", info->window_layers},
+        {"dense_layers", info->dense_layers},
         {"mtp_layers", info->mtp_layers},
         {"hidden_size", info->hidden_size},
         {"vocab_size", info->vocab_size},
@@ -100,6 +134,7 @@ static sl_status print_json(const sl_model_info *info, sl_error *err)
         {"kv_bytes_per_token", info->kv_bytes_per_token},
         {"state_bytes", info->state_bytes},
         {"minimum_memory_bytes", info->minimum_memory_bytes},
+        {"minimum_context", info->minimum_context},
         {"free_memory_bytes", info->free_memory_bytes},
     };
     /* The path is left out: it need not be UTF-8, and the caller knows it. */

@@ -126,7 +126,10 @@ static void describe(struct inspector *in)
     for (uint32_t i = 0; i < desc->layer_count; i++) {
         const sl__layer_desc *l = &desc->layers[i];
         if (l->mixer == SL_MIXER_DELTA) info->linear_layers++;
+        else if (l->mixer == SL_MIXER_MLA) info->latent_layers++;
+        else if (l->attention.window > 0) info->window_layers++;
         else info->full_layers++;
+        if (l->moe.experts == 0) info->dense_layers++;
         info->kv_bytes_per_token += sl__state_token_bytes(l);
     }
     /* What does not grow with the context, windows included. */
@@ -162,6 +165,7 @@ static sl_status inspect(struct inspector *in, const char *path, sl_error *err)
                                  .free_bytes = info->free_memory_bytes};
     sl_engine_options opt = {.context_tokens = 4096};
     if (opt.context_tokens > in->desc.max_context) opt.context_tokens = in->desc.max_context;
+    info->minimum_context = opt.context_tokens;
     info->minimum_memory_bytes = sl__plan_minimum(&plan, &opt);
     return SL_OK;
 }
