@@ -156,7 +156,7 @@ void cli_ids_free(cli_ids *ids);
 
 /* Each reads into an initialised cli_ids, path "-" being stdin, and borrows path.
  * plain: ids apart by white space, one line of them; no id at all is no failure here.
- * lines: one JSON array of ids a line of the file, one at least.
+ * lines: a JSON array of ids, or plain ids, a line of the file; one at least.
  * nested: a JSON array of arrays of ids, each of them a line here. */
 sl_status cli_ids_read_plain(cli_ids *ids, const char *path, sl_error *err);
 sl_status cli_ids_read_lines(cli_ids *ids, const char *path, sl_error *err);

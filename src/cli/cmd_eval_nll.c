@@ -97,7 +97,7 @@ static int run_command(const cli_call *call)
     cli_engine_options opt = {0};
     const cli_option options[] = {
         {0, "ids", "FILE", CLI_TEXT, &path, 0, 0, NULL,
-         "a JSON array of token ids a line ('-': standard input)", NULL},
+         "token ids, one sequence a line ('-': standard input)", NULL},
         {0, "json", NULL, CLI_FLAG, &json, 0, 0, NULL, "every token's value, as JSON", NULL},
     };
     cli_option engine_options[CLI_ENGINE_OPTIONS];
@@ -133,6 +133,7 @@ const cli_command cli_cmd_eval_nll = {
     .details = "Prints the mean negative log-likelihood, in nats a token, of all tokens but the\n"
                "first of each line. With --json:\n"
                "  {\"lines\":[{\"nll\":[...]},...],\"mean\":x,\"tokens\":n}\n"
+               "A line is ids apart by white space, as tokenize prints them, or a JSON array.\n"
                "The context is as long as the longest line where --ctx is not given.\n",
     .args_min = 1,
     .args_max = 1,

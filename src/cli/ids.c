@@ -1,4 +1,4 @@
-/* Token ids from text, in three notations: plain, JSON lines, nested JSON.
+/* Token ids from text, in three notations: plain, lines (JSON or plain), nested JSON.
  *
  *     ids_buffer   7 12 5 | 9 | 3 3          ends_buffer   3 4 6
  */
@@ -53,7 +53,7 @@ static const char *place(const cli_ids *ids, size_t line, char out[64])
 
 static sl_status parse_plain(cli_ids *ids, const char *text, size_t size, sl_error *err)
 {
-    size_t at = 0;
+    size_t at = 0, first = ids->count;
     for (;;) {
         while (at < size && isspace((unsigned char)text[at]))
             at++;
@@ -66,10 +66,13 @@ static sl_status parse_plain(cli_ids *ids, const char *text, size_t size, sl_err
             if (good) value = value * 10 + (text[at] - '0');
             good = good && value <= INT32_MAX;
         }
-        if (!good)
+        if (!good) {
+            char where[64];
             return SL_FAIL(err, SL_EFORMAT,
-                           "%s: position %zu (counted from 0): '%.*s' is not a token id", ids->name,
-                           ids->count, (int)(at - start < 24 ? at - start : 24), text + start);
+                           "%s%s: position %zu (counted from 0): '%.*s' is not a token id",
+                           ids->name, place(ids, ids->lines, where), ids->count - first,
+                           (int)(at - start < 24 ? at - start : 24), text + start);
+        }
         SL_TRY(add_id(ids, (int32_t)value, err));
     }
 }
@@ -103,9 +106,11 @@ static sl_status add_array(cli_ids *ids, const json_t *array, sl_error *err)
     return end_line(ids, err);
 }
 
+/* A JSON array; or, where it begins with a digit, plain: what tokenize prints. */
 static sl_status parse_line(cli_ids *ids, const char *text, size_t size, sl_error *err)
 {
     json_error_t error;
+    if (size > 0 && isdigit((unsigned char)text[0])) return parse_plain(ids, text, size, err);
     json_t *array = json_loadb(text, size, 0, &error);
     if (!array) {
         char where[64];

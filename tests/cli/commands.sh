@@ -143,6 +143,9 @@ sed 's/^[^[]*\[[^[]*\[\([^]]*\)\].*/\1/' "$tmp/nll.json" | tr ',' '\n' >"$tmp/by
 [ "$(wc -l <"$tmp/by-hand")" = 5 ] || fail "the logits do not have six rows"
 paste "$tmp/by-hand" "$tmp/by-program" | awk '
     { d = $1 - $2; if (d < 0) d = -d; if (d > 1e-3) exit 1 }' || fail "nll is not of these logits"
+printf '1 2 3 4 5 6\n[7, 8]\n' >"$tmp/plain-lines" # a line as tokenize prints it
+good nll.plain eval nll "$model" --ids "$tmp/plain-lines"
+same nll nll.plain
 printf '[1,2]\n[3,1%d]\n' "$vocab" >"$tmp/beyond"
 bad "$tmp/beyond: line 2: id 1$vocab at position 1 *" eval nll "$model" --ids "$tmp/beyond"
 
@@ -201,7 +204,7 @@ fi
 
 good packed pack "$model" "$tmp/pack" --experts q3 --verify
 grep -q "^$tmp/pack: .* in .*, verified\$" "$tmp/packed" &&
-    grep -q '^LOSSY: experts q3, the rest keep; ' "$tmp/packed" ||
+    grep -q '^LOSSY: experts q3, the rest kept; ' "$tmp/packed" ||
     fail "pack says $(cat "$tmp/packed")"
 bad "*$tmp/pack*" pack "$model" "$tmp/pack" --experts q3
 good from.pack run "$tmp/pack" -p "$prompt" -n 4 --greedy --verify-reads all

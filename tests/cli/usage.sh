@@ -71,6 +71,11 @@ for command in run inspect pack tokenize detokenize logits 'eval nll'; do
 done
 call eval --help
 [ "$code" = 0 ] && grep -q 'sluice eval nll' "$tmp/out" || fail "eval --help"
+call help
+[ "$code" = 0 ] && grep -q '^usage: sluice COMMAND' "$tmp/out" || fail "help"
+call help eval nll
+[ "$code" = 0 ] && grep -q '^usage: sluice eval nll' "$tmp/out" || fail "help eval nll"
+usage "unknown command 'bogus'*" help bogus
 call run --bogus-later --help # the first mistake decides
 [ "$code" = 2 ] || fail "run --bogus-later --help"
 call run -p x --help
@@ -194,7 +199,8 @@ lines_fail '[1,2]\n[3\n' "line 2, column *"
 lines_fail '[1,2]\n\n[3,4]\n' "line 2, column *"
 lines_fail '[1,2]\n[3,4] 5\n' "line 2, column *"
 lines_fail '[1,2]\n{"a":1}\n' "line 2: not an array of token ids"
-lines_fail '7\n' "line 1, column *"
+lines_fail '7\n' "line 1: 1 token; at least two are needed"
+lines_fail '[1,2]\n3 4 x\n' "line 2: position 2 (counted from 0): 'x' is not a token id"
 lines_fail '[1,2]\n[3,4]\n[5]\n' "line 3: 1 token; at least two are needed"
 lines_fail '[]\n' "line 1: 0 tokens; at least two are needed"
 for odd in '"a"' -1 2.0 2147483648 null true '[1]'; do
