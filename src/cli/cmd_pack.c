@@ -19,21 +19,21 @@ static sl_status on_progress(void *ctx, const sl_pack_progress *at)
     return SL_OK;
 }
 
-/* Fewer bits are never passed over in silence. */
 /* Whether storing weights of these types as `type` loses nothing. */
 static bool keeps(const char *type, const char *source_types)
 {
     return strcmp(type, "keep") == 0 || strcmp(type, source_types) == 0;
 }
 
+/* Fewer bits are never passed over in silence. */
 static void print_loss(const sl_pack_options *opt, const sl_model_info *source)
 {
     const char *experts = opt->experts ? opt->experts : "keep";
     const char *resident = opt->resident ? opt->resident : "keep";
     if (keeps(experts, source->expert_types) && keeps(resident, source->resident_types)) return;
-    printf("LOSSY: experts %s, the rest %s; cost in quality not measured ('sluice eval nll' "
-           "measures it)\n",
-           experts, resident);
+    printf("LOSSY: experts %s, the rest %s; 'sluice eval nll' measures what that costs\n",
+           strcmp(experts, "keep") == 0 ? "kept" : experts,
+           strcmp(resident, "keep") == 0 ? "kept" : resident);
 }
 
 static int run_command(const cli_call *call)
@@ -79,9 +79,9 @@ const cli_command cli_cmd_pack = {
     .args = "SRC DST [options]",
     .summary = "Write a model in the layout that is fastest to read",
     .details = "SRC is a checkpoint folder or a pack. DST is a folder that appears when it is\n"
-               "complete.\n"
-               "What was interrupted is resumed by the same command. Fewer bits are LOSSY:\n"
-               "smaller and faster to read, and further from the original answers.\n",
+               "complete; until then it grows as DST.partial, and after Ctrl-C the same command\n"
+               "goes on where it stopped. Fewer bits are LOSSY: smaller and faster to read, and\n"
+               "further from the original answers.\n",
     .args_min = 2,
     .args_max = 2,
     .run = run_command,

@@ -54,6 +54,19 @@ static bool half_a_command(int argc, char **argv, int *code)
     return true;
 }
 
+static int dispatch(const char *program, int argc, char **argv);
+
+/* "help eval nll" is "eval nll --help". */
+static int help_on(const char *program, int argc, char **argv)
+{
+    char help[] = "--help", *words[4];
+    int count = 0;
+    for (; count < argc && count < 3; count++)
+        words[count] = argv[count];
+    words[count++] = help;
+    return dispatch(program, count, words);
+}
+
 static int dispatch(const char *program, int argc, char **argv)
 {
     if (argc == 0) return cli_usage(NULL, "no command was given");
@@ -61,6 +74,7 @@ static int dispatch(const char *program, int argc, char **argv)
         print_help();
         return CLI_OK;
     }
+    if (strcmp(argv[0], "help") == 0) return help_on(program, argc - 1, argv + 1);
     if (strcmp(argv[0], "--version") == 0) {
         printf("sluice %s\n", sl_version());
         return CLI_OK;

@@ -76,8 +76,9 @@ static void print_disk(const run_report *r, FILE *to)
 static void print_memory(const run_report *r, FILE *to)
 {
     char now[CLI_FIGURE], peak[CLI_FIGURE], budget[CLI_FIGURE], cache[CLI_FIGURE];
-    cli_row(to, "resident memory", "%s now, %s at most; budget %s, expert cache %s",
-            cli_size(now, sl__mem_rss()), cli_size(peak, peak_rss(r->rss_seen_bytes)),
+    cli_row(to, "resident memory", "%s now, %s at most", cli_size(now, sl__mem_rss()),
+            cli_size(peak, peak_rss(r->rss_seen_bytes)));
+    cli_row(to, "budget", "%s, of it %s for the expert cache",
             cli_size(budget, r->info.memory_bytes), cli_size(cache, r->info.cache_bytes));
 }
 
