@@ -101,9 +101,9 @@ static uint64_t least_budget(const char *model)
     struct outcome o;
     run_program(&o, model, "1M", NULL);
     assert_int_equal(o.exit_code, 1);
-    const char *figure = strstr(o.errors, "are too few: ");
+    const char *figure = strstr(o.errors, "are not enough: ");
     if (!figure) fail_msg("%s", o.errors);
-    return (uint64_t)(strtod(figure + strlen("are too few: "), NULL) * 1048576.0) + 200000;
+    return (uint64_t)(strtod(figure + strlen("are not enough: "), NULL) * 1048576.0) + 200000;
 }
 
 static void the_demo_within_budgets(void **state)

@@ -24,7 +24,8 @@ def read_report(path):
             message = failure.get("message") if failure is not None else None
             outcome, reason = "failed", message or "failed"
         elif skipped is not None or case.get("status") in ("notrun", "disabled"):
-            outcome, reason = "skipped", lines[-1] if lines else "no reason given"
+            reason = lines[-1].removeprefix("skipped: ") if lines else "no reason given"
+            outcome = "skipped"
         else:
             outcome, reason = "passed", ""
         results.append((case.get("name"), outcome, reason))

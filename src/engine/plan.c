@@ -168,7 +168,7 @@ static sl_status too_small(const sl__plan *plan, const sl__plan_input *in, uint6
 {
     const double mib = 1048576.0;
     return SL_FAIL(err, SL_EBUDGET,
-                   "%s: %.1f MiB of memory are too few: %.1f MiB are needed (process %.1f, "
+                   "%s: %.1f MiB of memory are not enough: %.1f MiB are needed (process %.1f, "
                    "resident weights %.1f, session %.1f, scratch %.1f, reads %.1f, experts %.1f); "
                    "a shorter context, a pack with fewer resident bits or more memory would do",
                    in->path, (double)plan->budget / mib, (double)(used(plan) + cache) / mib,

@@ -7,16 +7,16 @@
 #include "text/tokenizer.h"
 #include "text/tokenizer_parts.h"
 
-/* Of a folder, the first of these that is there; the last where none is. */
+/* Of a folder, the first of these that is there. */
 static sl_status find_file(char *file, size_t file_size, const char *dir, sl_error *err)
 {
-    static const char *const names[] = {"tokenizer.bin", "tokenizer.json", "tiktoken.model",
-                                        "tokenizer.json"};
+    static const char *const names[] = {"tokenizer.bin", "tokenizer.json", "tiktoken.model"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         SL_TRY(sl__path_join(file, file_size, dir, names[i], err));
-        if (sl__file_exists(file)) break;
+        if (sl__file_exists(file)) return SL_OK;
     }
-    return SL_OK;
+    return SL_FAIL(err, SL_EIO, "%s: no tokenizer here: expected tokenizer.bin, tokenizer.json or "
+                   "tiktoken.model", dir);
 }
 
 static bool is_compiled(const char *data, size_t size)

@@ -21,7 +21,7 @@ bool test_shared_path(char *out, size_t out_size, const char *name)
                 ? snprintf(out, out_size, "%s/%s", shared, name)
                 : snprintf(out, out_size, "%s/../../shared/%s", SL_TEST_SOURCE_DIR, name);
     if (n > 0 && (size_t)n < out_size && access(out, R_OK) == 0) return true;
-    printf("skipped: reference data %s is not there (set SLUICE_SHARED)\n", name);
+    printf("skipped: reference data %s is not in the shared folder (SLUICE_SHARED)\n", name);
     return false;
 }
 
