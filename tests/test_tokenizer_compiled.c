@@ -167,6 +167,11 @@ static void opening_paths(void **state)
 
     assert_int_equal(sl_tokenizer_open(&other, dir, &err), SL_EIO);
     assert_non_null(strstr(err.message, ": no tokenizer here: expected "));
+    char weights[600];
+    snprintf(weights, sizeof weights, "%s/model.safetensors", dir); /* its folder is looked at */
+    sl_error_clear(&err);
+    assert_int_equal(sl_tokenizer_open(&other, weights, &err), SL_EIO);
+    assert_non_null(strstr(err.message, ": no tokenizer here: expected "));
     assert_null(other);
     sl_error_clear(&err);
 

@@ -95,8 +95,7 @@ sl_status sl__file_read(const char *path, uint64_t max_bytes, char **data, size_
     return SL_OK;
 }
 
-/* The folder that holds path, into out. */
-static void parent_of(const char *path, char out[SL_PATH_MAX])
+void sl__path_parent(char out[SL_PATH_MAX], const char *path)
 {
     const char *slash = strrchr(path, '/');
     size_t n = slash ? (size_t)(slash - path) : 0;
@@ -146,7 +145,7 @@ sl_status sl__file_write_atomic(const char *path, const void *data, size_t size,
         unlink(tmp);
         return status;
     }
-    parent_of(path, parent);
+    sl__path_parent(parent, path);
     return sl__file_sync_dir(parent, err);
 }
 

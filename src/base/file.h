@@ -7,6 +7,8 @@
 
 #include "sluice.h"
 
+#define SL_PATH_MAX 4096u
+
 /* Reads a regular file of at most max_bytes. *data is allocated with malloc, NUL-terminated, owned
  * by the caller. */
 sl_status sl__file_read(const char *path, uint64_t max_bytes, char **data, size_t *size,
@@ -34,11 +36,13 @@ sl_status sl__file_sync_dir(const char *path, sl_error *err); /* fsync of a fold
 bool sl__file_exists(const char *path);
 bool sl__file_is_dir(const char *path);
 
+/* The folder that holds path: "." where path names none. */
+void sl__path_parent(char out[SL_PATH_MAX], const char *path);
+
 /* "dir/name" into out[out_size]; SL_EINVAL where it does not fit, or where name is absolute or
  * holds a ".." component or a NUL: names in files must not lead out of the folder. */
 sl_status sl__path_join(char *out, size_t out_size, const char *dir, const char *name,
                         sl_error *err);
 
-#define SL_PATH_MAX 4096u
 
 #endif

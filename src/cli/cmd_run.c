@@ -287,8 +287,9 @@ const cli_command cli_cmd_run = {
     .name = "run",
     .args = "[MODEL] -p TEXT [options]",
     .summary = "Continue a text, and say how fast",
-    .details = "MODEL is a pack or a checkpoint folder; without it the demo model runs. The text\n"
-               "goes to standard output as it comes, a table of figures to standard error.\n"
+    .details = "MODEL is a pack, or a checkpoint's folder or file; without it the demo runs.\n"
+               "The text goes to standard output as it comes, a table of figures to standard\n"
+               "error.\n"
                "Ctrl-C ends the text; a second one ends the program.\n",
     .args_max = 1,
     .run = run_command,

@@ -35,10 +35,7 @@ static sl_status set_paths(sl__store *s, const char *path, bool *is_folder, sl_e
     if (!S_ISREG(st.st_mode)) {
         return SL_FAIL(err, SL_EIO, "%s: neither a folder nor a regular file", path);
     }
-    char *slash = strrchr(s->folder, '/');
-    if (!slash) memcpy(s->folder, ".", 2);
-    else if (slash == s->folder) s->folder[1] = '\0';
-    else *slash = '\0';
+    sl__path_parent(s->folder, path);
     return SL_OK;
 }
 

@@ -24,10 +24,22 @@ static bool is_compiled(const char *data, size_t size)
     return sl__begins_with(data, size, SL__TOK_MAGIC, sizeof SL__TOK_MAGIC - 1);
 }
 
+/* A model may be named by its one file of weights: its tokenizer lies beside it. */
+static bool is_weights(const char *path)
+{
+    static const char ending[] = ".safetensors";
+    size_t size = strlen(path), tail = sizeof ending - 1;
+    return size > tail && strcmp(path + size - tail, ending) == 0;
+}
+
 sl_status sl_tokenizer_open(sl_tokenizer **out, const char *path, sl_error *err)
 {
-    char file[SL_PATH_MAX];
+    char file[SL_PATH_MAX], dir[SL_PATH_MAX];
     *out = NULL;
+    if (is_weights(path)) {
+        sl__path_parent(dir, path);
+        path = dir;
+    }
     if (sl__file_is_dir(path)) {
         SL_TRY(find_file(file, sizeof file, path, err));
         path = file;
