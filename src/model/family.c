@@ -57,12 +57,24 @@ static sl_status find_prefix(sl__model_desc *desc, const sl__family *family,
                    sl__store_path(store), family->prefixes[0]);
 }
 
+/* Weights that another method has packed would only show as missing tensors. */
+static sl_status refuse_quantised(const sl__config *config, sl_error *err)
+{
+    const char *method;
+    if (!sl__config_find(config, "quantization_config.quant_method")) return SL_OK;
+    SL_TRY(sl__config_str(config, "quantization_config.quant_method", &method, err));
+    if (strcmp(method, "mxfp4") == 0) return SL_OK; /* as gpt-oss is published */
+    return SL_FAIL(err, SL_EUNSUPPORTED, "%s: quantization_config.quant_method %s is not supported",
+                   config->path, method);
+}
+
 sl_status sl__model_describe(sl__model_desc *desc, const sl__family **family,
                              const sl__store *store, sl__arena *arena, sl_error *err)
 {
     memset(desc, 0, sizeof *desc);
     const sl__config *config = sl__store_config(store);
     SL_TRY(sl__family_find(family, config, err));
+    SL_TRY(refuse_quantised(config, err));
     desc->family = (*family)->name;
     bool has_mtp = sl__store_find(store, "mtp.fc.weight") != NULL;
     SL_TRY((*family)->describe(desc, config, has_mtp, arena, err));
