@@ -12,57 +12,8 @@
 #include "pack_fixture.h"
 #include "store/pack.h"
 #include "store/pack_manifest.h"
+#include "store_case.h"
 #include "test_env.h"
-
-static char temp[1024]; /* the folder of the running test */
-static pack_fixture fix;
-
-static int make_temp(void **state)
-{
-    (void)state;
-    test_temp_dir(temp, sizeof temp);
-    pack_fixture_init(&fix);
-    return 0;
-}
-
-static int drop_temp(void **state)
-{
-    (void)state;
-    test_remove_tree(temp);
-    pack_fixture_free(&fix);
-    return 0;
-}
-
-/* temp/name; the result lives until the eighth call after. */
-static const char *in_temp(const char *name)
-{
-    static char paths[8][2048];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", temp, name);
-    return path;
-}
-
-static void must(sl_status status, const sl_error *err)
-{
-    if (status != SL_OK) fail_msg("%s: %s", sl_status_name(status), err->message);
-}
-
-/* The status, and texts that the message must hold (NULL ends them). */
-static void expect_error(sl_status got, const sl_error *err, sl_status status, ...)
-{
-    if (got != status) {
-        fail_msg("got %s (%s), expected %s", sl_status_name(got), err->message,
-                 sl_status_name(status));
-    }
-    assert_int_equal(err->status, status);
-    va_list texts;
-    va_start(texts, status);
-    for (const char *text; (text = va_arg(texts, const char *));) {
-        if (!strstr(err->message, text)) fail_msg("'%s' is not in: %s", text, err->message);
-    }
-    va_end(texts);
-}
 
 static void load_manifest(const char *pack, sl__pack_manifest *m)
 {
@@ -71,15 +22,15 @@ static void load_manifest(const char *pack, sl__pack_manifest *m)
     snprintf(path, sizeof path, "%s/manifest.json", pack);
     char *text = test_read_file(path, &size);
     sl_error err = {0};
-    must(sl__pack_manifest_parse(m, text, size, path, &err), &err);
+    case_must(sl__pack_manifest_parse(m, text, size, path, &err), &err);
     free(text);
 }
 
 /* The text of the fixture's manifest, malloc'd. */
 static char *manifest_text(size_t *size)
 {
-    pack_fixture_build(&fix, in_temp("m"));
-    return test_read_file(in_temp("m/manifest.json"), size);
+    pack_fixture_build(&case_fix, case_path("m"));
+    return test_read_file(case_path("m/manifest.json"), size);
 }
 
 /* Parsing fails with a message that names the file, and leaves nothing behind. */
@@ -109,7 +60,7 @@ static void every_flipped_bit_is_noticed(void **state)
     }
     sl__pack_manifest m;
     sl_error err = {0};
-    must(sl__pack_manifest_parse(&m, text, size, "M", &err), &err);
+    case_must(sl__pack_manifest_parse(&m, text, size, "M", &err), &err);
     sl__pack_manifest_free(&m);
     free(text);
 }
@@ -147,7 +98,7 @@ static json_t *look_up(json_t *root, const char *path, json_t **parent, char las
  * and expects an error that holds text. */
 static void expect_lie(const char *path, const char *json, sl_status status, const char *text)
 {
-    json_t *root = json_load_file(in_temp("m/manifest.json"), 0, NULL), *parent = NULL;
+    json_t *root = json_load_file(case_path("m/manifest.json"), 0, NULL), *parent = NULL;
     char last[64];
     assert_non_null(root);
     (void)look_up(root, path, &parent, last);
@@ -166,7 +117,7 @@ static void expect_lie(const char *path, const char *json, sl_status status, con
     char *lie;
     size_t size;
     sl_error err = {0};
-    must(sl__pack_compose_text(root, "M", &lie, &size, &err), &err);
+    case_must(sl__pack_compose_text(root, "M", &lie, &size, &err), &err);
     json_decref(root);
     sl__pack_manifest m;
     sl_status got = sl__pack_manifest_parse(&m, lie, size, "M", &err);
@@ -186,7 +137,7 @@ static void expect_lie(const char *path, const char *json, sl_status status, con
 static void lies_in_the_head(void **state)
 {
     (void)state;
-    pack_fixture_build(&fix, in_temp("m"));
+    pack_fixture_build(&case_fix, case_path("m"));
     expect_lie("format", "\"tar\"", SL_EFORMAT, "M: format: expected \"sluice-pack\"");
     expect_lie("format", NULL, SL_EFORMAT, "format: expected a string");
     expect_lie("version", "2", SL_EUNSUPPORTED, "pack version 2");
@@ -206,14 +157,14 @@ static void lies_in_the_head(void **state)
     expect_lie("layers", NULL, SL_EFORMAT, "layers: expected an array");
     sl__pack_manifest m;
     sl_error err = {0};
-    expect_error(sl__pack_manifest_parse(&m, "[]", 2, "M", &err), &err, SL_EFORMAT,
+    case_expect(sl__pack_manifest_parse(&m, "[]", 2, "M", &err), &err, SL_EFORMAT,
                  "M: not an object", NULL);
 }
 
 static void lies_about_files(void **state)
 {
     (void)state;
-    pack_fixture_build(&fix, in_temp("m"));
+    pack_fixture_build(&case_fix, case_path("m"));
     /* In order: experts-000, -002, -005, resident, tokenizer. */
     expect_lie("files/0", "3", SL_EFORMAT, "file 0: name");
     expect_lie("files/0/name", "\"../../etc/passwd\"", SL_EFORMAT, "no name for a file of a pack");
@@ -238,7 +189,7 @@ static void lies_about_files(void **state)
 static void lies_about_tensors(void **state)
 {
     (void)state;
-    pack_fixture_build(&fix, in_temp("m"));
+    pack_fixture_build(&case_fix, case_path("m"));
     expect_lie("tensors/1", "[]", SL_EFORMAT, "tensor 1: name");
     expect_lie("tensors/1/name", "\"norm.weight\"", SL_EFORMAT, "tensor norm.weight: twice");
     expect_lie("tensors/1/name", "\"\"", SL_EFORMAT, "tensor 1: the name is empty");
@@ -266,7 +217,7 @@ static void lies_about_tensors(void **state)
 static void lies_about_layers(void **state)
 {
     (void)state;
-    pack_fixture_build(&fix, in_temp("m"));
+    pack_fixture_build(&case_fix, case_path("m"));
     expect_lie("layers/1", "null", SL_EFORMAT, "entry 1 of layers: layer");
     expect_lie("layers/1/layer", "0", SL_EFORMAT, "layer 0: twice, or out of order");
     expect_lie("layers/1/layer", "4096", SL_EFORMAT, "entry 1 of layers: layer");
@@ -302,10 +253,10 @@ static void lies_about_layers(void **state)
 static void lies_about_planes_and_absent_parts(void **state)
 {
     (void)state;
-    fix.layers[1] = (sl__pack_layer_plan){
+    case_fix.layers[1] = (sl__pack_layer_plan){
         .layer = 2, .expert_count = 2, .dtype = {SL_MXFP4, SL_MXFP4, SL_BF16}, .rows = {6, 0, 70},
         .cols = {70, 0, 3}};
-    pack_fixture_build(&fix, in_temp("m"));
+    pack_fixture_build(&case_fix, case_path("m"));
     expect_lie("layers/1/parts/0/scales_offset", "384", SL_EFORMAT,
                "layer 2: scales_offset: 384 where the layout gives 320");
     expect_lie("layers/1/parts/0/scales_offset", NULL, SL_EFORMAT, "layer 2: scales_offset");
@@ -332,18 +283,18 @@ static void the_manifest_guards_itself(void **state)
     sl_error err = {0};
     /* How it is written down does not matter, what it says does. */
     char *compact = json_dumps(root, JSON_COMPACT | JSON_SORT_KEYS);
-    must(sl__pack_manifest_parse(&m, compact, strlen(compact), "M", &err), &err);
+    case_must(sl__pack_manifest_parse(&m, compact, strlen(compact), "M", &err), &err);
     sl__pack_manifest_free(&m);
     free(compact);
     json_object_set_new(json_object_get(root, "config"), "model_type", json_string("other"));
     char *changed = json_dumps(root, 0);
-    expect_error(sl__pack_manifest_parse(&m, changed, strlen(changed), "M", &err), &err,
+    case_expect(sl__pack_manifest_parse(&m, changed, strlen(changed), "M", &err), &err,
                  SL_ECORRUPT, "M: the manifest differs from its own checksum", NULL);
     free(changed);
     json_object_set_new(root, "self", json_string("short"));
     changed = json_dumps(root, 0);
     sl_error_clear(&err);
-    expect_error(sl__pack_manifest_parse(&m, changed, strlen(changed), "M", &err), &err, SL_EFORMAT,
+    case_expect(sl__pack_manifest_parse(&m, changed, strlen(changed), "M", &err), &err, SL_EFORMAT,
                  "M: self", NULL);
     free(changed);
     json_decref(root);
@@ -361,17 +312,17 @@ static void configurations_survive_as_they_are(void **state)
                                 "\\ud83d\\ude00/\\\\\", \"nested\": [[], {}, [1.5e300]]}",
                                 JSON_ALLOW_NUL, NULL);
     assert_non_null(config);
-    fix.plan.config = config;
-    fix.plan.source = "Qwen \xc3\xa9";
-    pack_fixture_build(&fix, in_temp("config"));
+    case_fix.plan.config = config;
+    case_fix.plan.source = "Qwen \xc3\xa9";
+    pack_fixture_build(&case_fix, case_path("config"));
     sl__pack_manifest m;
-    load_manifest(in_temp("config"), &m);
+    load_manifest(case_path("config"), &m);
     assert_true(json_equal(json_object_get(m.root, "config"), config));
     sl__pack_manifest_free(&m);
     json_decref(config);
 }
 
-#define WITH_TEMP(test) cmocka_unit_test_setup_teardown(test, make_temp, drop_temp)
+#define WITH_TEMP(test) cmocka_unit_test_setup_teardown(test, case_begin, case_end)
 
 int main(void)
 {

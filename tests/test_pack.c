@@ -19,70 +19,21 @@
 #include "pack_fixture.h"
 #include "store/pack.h"
 #include "store/pack_layout.h"
+#include "store_case.h"
 #include "test_env.h"
-
-static char temp[1024]; /* the folder of the running test */
-static pack_fixture fix;
-
-static int make_temp(void **state)
-{
-    (void)state;
-    test_temp_dir(temp, sizeof temp);
-    pack_fixture_init(&fix);
-    return 0;
-}
-
-static int drop_temp(void **state)
-{
-    (void)state;
-    test_remove_tree(temp);
-    pack_fixture_free(&fix);
-    return 0;
-}
-
-/* temp/name; the result lives until the eighth call after. */
-static const char *in_temp(const char *name)
-{
-    static char paths[8][2048];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", temp, name);
-    return path;
-}
-
-static void must(sl_status status, const sl_error *err)
-{
-    if (status != SL_OK) fail_msg("%s: %s", sl_status_name(status), err->message);
-}
-
-/* The status, and texts that the message must hold (NULL ends them). */
-static void expect_error(sl_status got, const sl_error *err, sl_status status, ...)
-{
-    if (got != status) {
-        fail_msg("got %s (%s), expected %s", sl_status_name(got), err->message,
-                 sl_status_name(status));
-    }
-    assert_int_equal(err->status, status);
-    va_list texts;
-    va_start(texts, status);
-    for (const char *text; (text = va_arg(texts, const char *));) {
-        if (!strstr(err->message, text)) fail_msg("'%s' is not in: %s", text, err->message);
-    }
-    va_end(texts);
-}
 
 static sl__pack_writer *open_writer(const char *dst)
 {
     sl__pack_writer *w = NULL;
     sl_error err = {0};
-    must(sl__pack_writer_open(&w, dst, &fix.plan, &err), &err);
+    case_must(sl__pack_writer_open(&w, dst, &case_fix.plan, &err), &err);
     return w;
 }
 
 static void finish_and_close(sl__pack_writer *w)
 {
     sl_error err = {0};
-    must(pack_fixture_finish(&fix, w, &err), &err);
+    case_must(pack_fixture_finish(&case_fix, w, &err), &err);
     sl__pack_writer_close(w);
 }
 
@@ -130,7 +81,7 @@ static void layout_of_a_record(void **state)
     const uint32_t rows[] = {64, 64, 70}, cols[] = {70, 70, 64};
     sl__expert_layout l;
     sl_error err = {0};
-    must(sl__expert_layout_init(&l, 3, dtype, rows, cols, "x", &err), &err);
+    case_must(sl__expert_layout_init(&l, 3, dtype, rows, cols, "x", &err), &err);
     /* 70 columns are two blocks of 36 bytes. */
     assert_int_equal(l.part[0].row_bytes, 72);
     assert_int_equal(l.part[0].offset, 0);
@@ -162,7 +113,7 @@ static void layouts_hold_their_rules(void **state)
         }
         sl__expert_layout l;
         sl_error err = {0};
-        must(sl__expert_layout_init(&l, 1, dtype, rows, cols, "x", &err), &err);
+        case_must(sl__expert_layout_init(&l, 1, dtype, rows, cols, "x", &err), &err);
         uint64_t end = 0;
         for (int p = 0; p < SL_PART_COUNT; p++) {
             assert_int_equal(l.part[p].offset % 64, 0);
@@ -190,40 +141,40 @@ static void layouts_beyond_bounds_are_refused(void **state)
     uint32_t rows[] = {4, 4, 4}, cols[] = {4, 4, 4};
     sl__expert_layout l;
     sl_error err = {0};
-    expect_error(sl__expert_layout_init(&l, 0, dtype, rows, cols, "L", &err), &err, SL_EFORMAT,
+    case_expect(sl__expert_layout_init(&l, 0, dtype, rows, cols, "L", &err), &err, SL_EFORMAT,
                  "L: 0 experts", NULL);
     sl_error_clear(&err);
-    expect_error(sl__expert_layout_init(&l, 65537, dtype, rows, cols, "L", &err), &err, SL_EFORMAT,
+    case_expect(sl__expert_layout_init(&l, 65537, dtype, rows, cols, "L", &err), &err, SL_EFORMAT,
                  "65537 experts", NULL);
     sl_error_clear(&err);
     rows[1] = 0;
-    expect_error(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err, SL_EFORMAT,
+    case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err, SL_EFORMAT,
                  "up is 0 x 4", NULL);
     sl_error_clear(&err);
     cols[1] = 0; /* the one part that may be absent */
-    must(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err);
+    case_must(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err);
     assert_true(l.part[1].rows == 0 && sl__part_bytes(&l.part[1]) == 0 && l.record_bytes == 128);
     cols[1] = 4;
     for (int p = 0; p < SL_PART_COUNT; p += 2) {
         rows[1] = 4;
         rows[p] = cols[p] = 0;
-        expect_error(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err, SL_EFORMAT,
+        case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err, SL_EFORMAT,
                      "is 0 x 0", NULL);
         sl_error_clear(&err);
         rows[p] = cols[p] = 4;
     }
     rows[1] = cols[1] = UINT32_MAX;
-    expect_error(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err, SL_EFORMAT,
+    case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err, SL_EFORMAT,
                  "up is 4294967295", NULL);
     sl_error_clear(&err);
     rows[1] = cols[1] = 1u << 23; /* 2^48 bytes: a file, but not many times */
-    must(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err);
-    expect_error(sl__expert_layout_init(&l, 16, dtype, rows, cols, "L", &err), &err, SL_EFORMAT,
+    case_must(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err);
+    case_expect(sl__expert_layout_init(&l, 16, dtype, rows, cols, "L", &err), &err, SL_EFORMAT,
                  "more than a file holds", NULL);
     sl_error_clear(&err);
     rows[1] = cols[1] = 4;
     dtype[2] = SL_U8;
-    expect_error(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err, SL_EUNSUPPORTED,
+    case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, "L", &err), &err, SL_EUNSUPPORTED,
                  "down", NULL);
     uint64_t bytes;
     assert_false(sl__tensor_bytes(SL_F32, 9, (uint64_t[9]){1, 1, 1, 1, 1, 1, 1, 1, 1}, &bytes));
@@ -265,40 +216,40 @@ static void load_manifest(const char *pack, sl__pack_manifest *m)
     snprintf(path, sizeof path, "%s/manifest.json", pack);
     char *text = test_read_file(path, &size);
     sl_error err = {0};
-    must(sl__pack_manifest_parse(m, text, size, path, &err), &err);
+    case_must(sl__pack_manifest_parse(m, text, size, path, &err), &err);
     free(text);
 }
 
 static void a_pack_holds_what_was_given(void **state)
 {
     (void)state;
-    const char *dst = in_temp("model");
-    pack_fixture_build(&fix, dst);
-    assert_false(sl__file_exists(in_temp("model.partial")));
-    assert_false(sl__file_exists(in_temp("model/journal.jsonl")));
+    const char *dst = case_path("model");
+    pack_fixture_build(&case_fix, dst);
+    assert_false(sl__file_exists(case_path("model.partial")));
+    assert_false(sl__file_exists(case_path("model/journal.jsonl")));
     sl__pack_manifest m;
     load_manifest(dst, &m);
     assert_int_equal(m.file_count, 5);
     assert_int_equal(m.tensor_count, PACK_FIXTURE_TENSORS);
     assert_int_equal(m.layer_count, PACK_FIXTURE_LAYERS);
-    assert_true(json_equal(json_object_get(m.root, "config"), fix.config));
-    assert_true(json_equal(json_object_get(m.root, "generation_config"), fix.generation));
-    assert_true(json_equal(json_object_get(m.root, "provenance"), fix.provenance));
+    assert_true(json_equal(json_object_get(m.root, "config"), case_fix.config));
+    assert_true(json_equal(json_object_get(m.root, "generation_config"), case_fix.generation));
+    assert_true(json_equal(json_object_get(m.root, "provenance"), case_fix.provenance));
     assert_string_equal(json_string_value(json_object_get(m.root, "source")), "tiny");
     size_t size;
     uint64_t total = 0;
-    char *resident = test_read_file(in_temp("model/resident.bin"), &size);
+    char *resident = test_read_file(case_path("model/resident.bin"), &size);
     assert_int_equal(size, 4096);
     for (size_t i = 0; i < m.tensor_count; i++) {
         const sl__tensor *t = &m.tensors[i];
         size_t plan = 0;
-        while (strcmp(fix.tensors[plan].name, t->name) != 0) plan++;
+        while (strcmp(case_fix.tensors[plan].name, t->name) != 0) plan++;
         uint64_t bytes;
-        uint8_t *data = pack_fixture_tensor(&fix, plan, &bytes);
+        uint8_t *data = pack_fixture_tensor(&case_fix, plan, &bytes);
         assert_int_equal(t->extent.bytes, bytes);
         total += bytes;
         assert_int_equal(t->extent.offset % 64, 0);
-        assert_int_equal(t->dtype, fix.tensors[plan].dtype);
+        assert_int_equal(t->dtype, case_fix.tensors[plan].dtype);
         assert_memory_equal(resident + t->extent.offset, data, bytes);
         assert_true(t->has_checksum && t->checksum == sl__hash64(data, bytes));
         assert_string_equal(m.files[t->extent.file].name, "resident.bin");
@@ -310,7 +261,7 @@ static void a_pack_holds_what_was_given(void **state)
         uint64_t stride = sl__pack_stride(l);
         char name[64];
         snprintf(name, sizeof name, "model/%s", m.files[m.layers[i].file].name);
-        char *file = test_read_file(in_temp(name), &size);
+        char *file = test_read_file(case_path(name), &size);
         assert_int_equal(size, stride * l->expert_count);
         total += l->record_bytes * l->expert_count;
         for (uint32_t e = 0; e < l->expert_count; e++) {
@@ -321,7 +272,7 @@ static void a_pack_holds_what_was_given(void **state)
         }
         free(file);
     }
-    assert_int_equal(total, sl__pack_plan_bytes(&fix.plan));
+    assert_int_equal(total, sl__pack_plan_bytes(&case_fix.plan));
     sl__pack_manifest_free(&m);
     sl__pack_manifest_free(&m); /* a freed one may be freed again */
 }
@@ -329,41 +280,41 @@ static void a_pack_holds_what_was_given(void **state)
 static void the_same_plan_gives_the_same_bytes(void **state)
 {
     (void)state;
-    pack_fixture_build(&fix, in_temp("one"));
-    pack_fixture_build(&fix, in_temp("two///")); /* slashes at the end mean nothing */
-    assert_same_pack(in_temp("one"), in_temp("two"));
+    pack_fixture_build(&case_fix, case_path("one"));
+    pack_fixture_build(&case_fix, case_path("two///")); /* slashes at the end mean nothing */
+    assert_same_pack(case_path("one"), case_path("two"));
 }
 
 static void tensors_may_come_in_parts(void **state)
 {
     (void)state;
     sl_error err = {0};
-    pack_fixture_build(&fix, in_temp("whole"));
-    sl__pack_writer *w = open_writer(in_temp("parts"));
-    must(sl__pack_writer_resident_begin(w, &err), &err);
+    pack_fixture_build(&case_fix, case_path("whole"));
+    sl__pack_writer *w = open_writer(case_path("parts"));
+    case_must(sl__pack_writer_resident_begin(w, &err), &err);
     for (size_t i = 0; i < PACK_FIXTURE_TENSORS; i++) {
         uint64_t bytes, part = i == 2 ? 2 * 68 : 3;
-        uint8_t *data = pack_fixture_tensor(&fix, i, &bytes);
+        uint8_t *data = pack_fixture_tensor(&case_fix, i, &bytes);
         for (uint64_t at = 0; at < bytes; at += part) {
             uint64_t n = bytes - at < part ? bytes - at : part;
-            must(sl__pack_writer_tensor(w, i, data + at, n, &err), &err);
+            case_must(sl__pack_writer_tensor(w, i, data + at, n, &err), &err);
         }
         free(data);
     }
-    must(sl__pack_writer_resident_end(w, &err), &err);
+    case_must(sl__pack_writer_resident_end(w, &err), &err);
     finish_and_close(w);
-    assert_same_pack(in_temp("whole"), in_temp("parts"));
+    assert_same_pack(case_path("whole"), case_path("parts"));
 }
 
 static void a_pack_may_hold_no_tensor_and_no_layer(void **state)
 {
     (void)state;
-    fix.plan.tensor_count = fix.plan.layer_count = 0;
-    fix.plan.generation = fix.plan.provenance = NULL;
-    assert_int_equal(sl__pack_plan_bytes(&fix.plan), 0);
-    pack_fixture_build(&fix, in_temp("empty"));
+    case_fix.plan.tensor_count = case_fix.plan.layer_count = 0;
+    case_fix.plan.generation = case_fix.plan.provenance = NULL;
+    assert_int_equal(sl__pack_plan_bytes(&case_fix.plan), 0);
+    pack_fixture_build(&case_fix, case_path("empty"));
     sl__pack_manifest m;
-    load_manifest(in_temp("empty"), &m);
+    load_manifest(case_path("empty"), &m);
     assert_int_equal(m.tensor_count + m.layer_count, 0);
     assert_null(json_object_get(m.root, "generation_config"));
     sl__pack_manifest_free(&m);
@@ -375,43 +326,43 @@ static void plans_are_checked_first(void **state)
     sl__pack_writer *w = NULL;
     sl_error err = {0};
     char dst[2048];
-    snprintf(dst, sizeof dst, "%s", in_temp("never"));
+    snprintf(dst, sizeof dst, "%s", case_path("never"));
 #define REFUSED(status, ...)                                                                       \
     do {                                                                                           \
         sl_error_clear(&err);                                                                      \
-        sl_status got_ = sl__pack_writer_open(&w, dst, &fix.plan, &err);                           \
-        expect_error(got_, &err, status, dst, __VA_ARGS__, NULL);                                  \
-        assert_false(sl__file_exists(in_temp("never.partial")));                                   \
-        pack_fixture_free(&fix);                                                                   \
-        pack_fixture_init(&fix);                                                                   \
+        sl_status got_ = sl__pack_writer_open(&w, dst, &case_fix.plan, &err);                      \
+        case_expect(got_, &err, status, dst, __VA_ARGS__, NULL);                                   \
+        assert_false(sl__file_exists(case_path("never.partial")));                                 \
+        pack_fixture_free(&case_fix);                                                              \
+        pack_fixture_init(&case_fix);                                                              \
     } while (0)
-    fix.tensors[1].name = "norm.weight";
+    case_fix.tensors[1].name = "norm.weight";
     REFUSED(SL_EFORMAT, "tensor norm.weight: twice");
-    fix.tensors[1].name = "";
+    case_fix.tensors[1].name = "";
     REFUSED(SL_EFORMAT, "the name is empty");
-    fix.tensors[1].name = "caf\xe9";
+    case_fix.tensors[1].name = "caf\xe9";
     REFUSED(SL_EINVAL, "not UTF-8");
-    fix.plan.source = "\xff";
+    case_fix.plan.source = "\xff";
     REFUSED(SL_EINVAL, "source", "not UTF-8");
-    fix.plan.fingerprint = "\xff";
+    case_fix.plan.fingerprint = "\xff";
     REFUSED(SL_EINVAL, "fingerprint", "not UTF-8");
-    fix.tensors[2].shape[0] = 0;
-    assert_true(sl__pack_plan_bytes(&fix.plan) == UINT64_MAX);
+    case_fix.tensors[2].shape[0] = 0;
+    assert_true(sl__pack_plan_bytes(&case_fix.plan) == UINT64_MAX);
     REFUSED(SL_EINVAL, "tensor q.weight");
-    fix.tensors[2].shape[0] = UINT64_MAX;
+    case_fix.tensors[2].shape[0] = UINT64_MAX;
     REFUSED(SL_EINVAL, "tensor q.weight");
-    fix.tensors[2].dims = 9;
+    case_fix.tensors[2].dims = 9;
     REFUSED(SL_EINVAL, "tensor q.weight");
-    fix.layers[1].dtype[2] = SL_I64;
-    assert_true(sl__pack_plan_bytes(&fix.plan) == UINT64_MAX);
+    case_fix.layers[1].dtype[2] = SL_I64;
+    assert_true(sl__pack_plan_bytes(&case_fix.plan) == UINT64_MAX);
     REFUSED(SL_EUNSUPPORTED, "layer 2: down");
-    fix.layers[1].expert_count = 0;
+    case_fix.layers[1].expert_count = 0;
     REFUSED(SL_EFORMAT, "layer 2: 0 experts");
-    fix.layers[1].layer = 0;
+    case_fix.layers[1].layer = 0;
     REFUSED(SL_EINVAL, "layer 0: twice, or out of order");
-    fix.layers[2].layer = 1;
+    case_fix.layers[2].layer = 1;
     REFUSED(SL_EINVAL, "layer 1: twice, or out of order");
-    fix.layers[2].layer = 4096;
+    case_fix.layers[2].layer = 4096;
     REFUSED(SL_EFORMAT, "layer: expected a whole number from 0 to 4095");
 #undef REFUSED
 }
@@ -420,15 +371,15 @@ static void steps_out_of_turn_are_refused(void **state)
 {
     (void)state;
     sl_error err = {0};
-    sl__pack_writer *w = open_writer(in_temp("turns"));
+    sl__pack_writer *w = open_writer(case_path("turns"));
     uint64_t bytes;
-    uint8_t *data = pack_fixture_tensor(&fix, 0, &bytes);
+    uint8_t *data = pack_fixture_tensor(&case_fix, 0, &bytes);
     uint8_t *record = pack_fixture_record(sl__pack_writer_layout(w, 0), 0, 0);
     assert_null(sl__pack_writer_layout(w, 1));
 #define REFUSED(call)                                                                              \
     do {                                                                                           \
         sl_error_clear(&err);                                                                      \
-        expect_error((call), &err, SL_EINVAL, "turns.partial", NULL);                              \
+        case_expect((call), &err, SL_EINVAL, "turns.partial", NULL);                              \
     } while (0)
     REFUSED(sl__pack_writer_tensor(w, 0, data, bytes, &err));
     REFUSED(sl__pack_writer_resident_end(w, &err));
@@ -437,26 +388,26 @@ static void steps_out_of_turn_are_refused(void **state)
     REFUSED(sl__pack_writer_layer_end(w, 0, &err));
     REFUSED(sl__pack_writer_commit(w, &err));
     sl_error_clear(&err);
-    must(sl__pack_writer_resident_begin(w, &err), &err);
+    case_must(sl__pack_writer_resident_begin(w, &err), &err);
     REFUSED(sl__pack_writer_layer_begin(w, 0, &err));
     REFUSED(sl__pack_writer_tensor(w, 1, data, bytes, &err)); /* gives the file up */
-    assert_false(sl__file_exists(in_temp("turns.partial/resident.bin")));
+    assert_false(sl__file_exists(case_path("turns.partial/resident.bin")));
     sl_error_clear(&err);
-    must(sl__pack_writer_resident_begin(w, &err), &err);
+    case_must(sl__pack_writer_resident_begin(w, &err), &err);
     REFUSED(sl__pack_writer_tensor(w, 0, data, bytes + 1, &err));
     sl_error_clear(&err);
-    must(sl__pack_writer_layer_begin(w, 0, &err), &err);
-    must(sl__pack_writer_record(w, 0, 0, record, &err), &err);
+    case_must(sl__pack_writer_layer_begin(w, 0, &err), &err);
+    case_must(sl__pack_writer_record(w, 0, 0, record, &err), &err);
     REFUSED(sl__pack_writer_record(w, 0, 2, record, &err));
     sl_error_clear(&err);
-    must(sl__pack_writer_layer_begin(w, 0, &err), &err);
+    case_must(sl__pack_writer_layer_begin(w, 0, &err), &err);
     REFUSED(sl__pack_writer_layer_end(w, 0, &err)); /* experts are missing */
-    assert_false(sl__file_exists(in_temp("turns.partial/experts-000.bin")));
+    assert_false(sl__file_exists(case_path("turns.partial/experts-000.bin")));
     sl_error_clear(&err);
-    must(pack_fixture_write_resident(&fix, w, &err), &err);
+    case_must(pack_fixture_write_resident(&case_fix, w, &err), &err);
     REFUSED(sl__pack_writer_resident_begin(w, &err));
     sl_error_clear(&err);
-    must(pack_fixture_write_layer(&fix, w, 0, &err), &err);
+    case_must(pack_fixture_write_layer(&case_fix, w, 0, &err), &err);
     REFUSED(sl__pack_writer_layer_begin(w, 0, &err));
     REFUSED(sl__pack_writer_commit(w, &err));
     assert_non_null(strstr(err.message, "layer 2 is not written yet"));
@@ -468,8 +419,8 @@ static void steps_out_of_turn_are_refused(void **state)
     finish_and_close(w);
     free(data);
     free(record);
-    pack_fixture_build(&fix, in_temp("plain"));
-    assert_same_pack(in_temp("turns"), in_temp("plain"));
+    pack_fixture_build(&case_fix, case_path("plain"));
+    assert_same_pack(case_path("turns"), case_path("plain"));
 }
 
 static void a_destination_that_exists_is_left_alone(void **state)
@@ -477,22 +428,22 @@ static void a_destination_that_exists_is_left_alone(void **state)
     (void)state;
     sl__pack_writer *w = NULL;
     sl_error err = {0};
-    const char *dst = in_temp("there");
+    const char *dst = case_path("there");
     test_write_file(dst, "mine", 4);
-    expect_error(sl__pack_writer_open(&w, dst, &fix.plan, &err), &err, SL_EINVAL, dst,
+    case_expect(sl__pack_writer_open(&w, dst, &case_fix.plan, &err), &err, SL_EINVAL, dst,
                  "already there", NULL);
     sl_error_clear(&err);
     unlink(dst);
     assert_int_equal(symlink("nowhere", dst), 0);
-    expect_error(sl__pack_writer_open(&w, dst, &fix.plan, &err), &err, SL_EINVAL, dst,
+    case_expect(sl__pack_writer_open(&w, dst, &case_fix.plan, &err), &err, SL_EINVAL, dst,
                  "already there", NULL);
     sl_error_clear(&err);
     unlink(dst);
     /* It may also appear while the pack is written. */
     w = open_writer(dst);
-    must(pack_fixture_write_resident(&fix, w, &err), &err);
+    case_must(pack_fixture_write_resident(&case_fix, w, &err), &err);
     test_write_file(dst, "mine", 4);
-    expect_error(pack_fixture_finish(&fix, w, &err), &err, SL_EINVAL, "already there", NULL);
+    case_expect(pack_fixture_finish(&case_fix, w, &err), &err, SL_EINVAL, "already there", NULL);
     sl__pack_writer_close(w);
     size_t size;
     char *text = test_read_file(dst, &size);
@@ -503,10 +454,10 @@ static void a_destination_that_exists_is_left_alone(void **state)
     assert_true(sl__pack_writer_has_resident(w) && sl__pack_writer_has_layer(w, 5));
     finish_and_close(w);
     sl_error_clear(&err);
-    expect_error(sl__pack_writer_open(&w, in_temp("no/such/folder"), &fix.plan, &err), &err, SL_EIO,
-                 "no/such/folder.partial: No such file or directory", NULL);
+    case_expect(sl__pack_writer_open(&w, case_path("no/such/folder"), &case_fix.plan, &err), &err,
+                SL_EIO, "no/such/folder.partial: No such file or directory", NULL);
     sl_error_clear(&err);
-    expect_error(sl__pack_writer_open(&w, "", &fix.plan, &err), &err, SL_EINVAL, NULL);
+    case_expect(sl__pack_writer_open(&w, "", &case_fix.plan, &err), &err, SL_EINVAL, NULL);
 }
 
 /* ---- resuming -------------------------------------------------------------------------------- */
@@ -515,9 +466,9 @@ static void a_destination_that_exists_is_left_alone(void **state)
 static void write_some(sl__pack_writer *w, size_t files)
 {
     sl_error err = {0};
-    if (files > 0) must(pack_fixture_write_resident(&fix, w, &err), &err);
+    if (files > 0) case_must(pack_fixture_write_resident(&case_fix, w, &err), &err);
     for (size_t i = 0; i + 1 < files; i++) {
-        must(pack_fixture_write_layer(&fix, w, i, &err), &err);
+        case_must(pack_fixture_write_layer(&case_fix, w, i, &err), &err);
     }
 }
 
@@ -525,7 +476,7 @@ static size_t finished(const sl__pack_writer *w)
 {
     size_t n = sl__pack_writer_has_resident(w);
     for (size_t i = 0; i < PACK_FIXTURE_LAYERS; i++) {
-        n += sl__pack_writer_has_layer(w, fix.layers[i].layer);
+        n += sl__pack_writer_has_layer(w, case_fix.layers[i].layer);
     }
     return n;
 }
@@ -533,50 +484,50 @@ static size_t finished(const sl__pack_writer *w)
 static void a_pack_resumes_after_each_file(void **state)
 {
     (void)state;
-    pack_fixture_build(&fix, in_temp("whole"));
+    pack_fixture_build(&case_fix, case_path("whole"));
     for (size_t files = 0; files <= 4; files++) {
-        sl__pack_writer *w = open_writer(in_temp("cut"));
+        sl__pack_writer *w = open_writer(case_path("cut"));
         write_some(w, files);
         sl__pack_writer_close(w);
-        assert_int_equal(sl__file_exists(in_temp("cut.partial")), files > 0);
-        assert_false(sl__file_exists(in_temp("cut")));
-        w = open_writer(in_temp("cut"));
+        assert_int_equal(sl__file_exists(case_path("cut.partial")), files > 0);
+        assert_false(sl__file_exists(case_path("cut")));
+        w = open_writer(case_path("cut"));
         assert_int_equal(finished(w), files);
         finish_and_close(w);
-        assert_same_pack(in_temp("cut"), in_temp("whole"));
-        test_remove_tree(in_temp("cut"));
+        assert_same_pack(case_path("cut"), case_path("whole"));
+        test_remove_tree(case_path("cut"));
     }
 }
 
 static void a_killed_process_leaves_what_can_be_resumed(void **state)
 {
     (void)state;
-    pack_fixture_build(&fix, in_temp("whole"));
+    pack_fixture_build(&case_fix, case_path("whole"));
     for (size_t files = 0; files < 4; files++) {
         pid_t child = fork();
         assert_true(child >= 0);
         if (child == 0) {
-            sl__pack_writer *w = open_writer(in_temp("killed"));
+            sl__pack_writer *w = open_writer(case_path("killed"));
             sl_error err = {0};
             write_some(w, files);
             /* In the middle of the next one. */
-            sl_status s = files == 0 ? sl__pack_writer_resident_begin(w, &err)
-                                     : sl__pack_writer_layer_begin(w, fix.layers[files - 1].layer,
-                                                                   &err);
+            sl_status s =
+                files == 0 ? sl__pack_writer_resident_begin(w, &err)
+                           : sl__pack_writer_layer_begin(w, case_fix.layers[files - 1].layer, &err);
             if (s == SL_OK) s = sl__pack_writer_file(w, "old.txt", "old", 3, &err);
             _exit(s == SL_OK ? 0 : 1);
         }
         int how;
         assert_int_equal(waitpid(child, &how, 0), child);
         assert_true(WIFEXITED(how) && WEXITSTATUS(how) == 0);
-        assert_true(sl__file_exists(in_temp("killed.partial/old.txt")));
-        sl__pack_writer *w = open_writer(in_temp("killed"));
+        assert_true(sl__file_exists(case_path("killed.partial/old.txt")));
+        sl__pack_writer *w = open_writer(case_path("killed"));
         assert_int_equal(finished(w), files);
-        assert_false(sl__file_exists(in_temp("killed.partial/old.txt")));
-        assert_false(sl__file_exists(in_temp("killed.partial/experts-005.bin")));
+        assert_false(sl__file_exists(case_path("killed.partial/old.txt")));
+        assert_false(sl__file_exists(case_path("killed.partial/experts-005.bin")));
         finish_and_close(w);
-        assert_same_pack(in_temp("killed"), in_temp("whole"));
-        test_remove_tree(in_temp("killed"));
+        assert_same_pack(case_path("killed"), case_path("whole"));
+        test_remove_tree(case_path("killed"));
     }
 }
 
@@ -595,26 +546,26 @@ static void a_torn_journal_loses_its_last_line_only(void **state)
 {
     (void)state;
     size_t size, kept;
-    pack_fixture_build(&fix, in_temp("whole"));
+    pack_fixture_build(&case_fix, case_path("whole"));
     for (size_t cut = 0;; cut += 5) {
-        char *journal = interrupt(in_temp("torn"), &size);
+        char *journal = interrupt(case_path("torn"), &size);
         size_t lines = 0;
         for (size_t i = 0; i < cut && i < size; i++) lines += journal[i] == '\n';
-        if (cut < size) test_write_file(in_temp("torn.partial/journal.jsonl"), journal, cut);
+        if (cut < size) test_write_file(case_path("torn.partial/journal.jsonl"), journal, cut);
         free(journal);
-        sl__pack_writer *w = open_writer(in_temp("torn"));
+        sl__pack_writer *w = open_writer(case_path("torn"));
         assert_int_equal(finished(w), cut >= size ? 3 : lines > 0 ? lines - 1 : 0);
-        char *healed = test_read_file(in_temp("torn.partial/journal.jsonl"), &kept);
+        char *healed = test_read_file(case_path("torn.partial/journal.jsonl"), &kept);
         assert_true(kept > 0 && healed[kept - 1] == '\n');
         free(healed);
         if (cut % 20 == 0) {
             finish_and_close(w);
-            assert_same_pack(in_temp("torn"), in_temp("whole"));
+            assert_same_pack(case_path("torn"), case_path("whole"));
         } else {
             sl__pack_writer_close(w);
         }
-        test_remove_tree(in_temp("torn"));
-        test_remove_tree(in_temp("torn.partial"));
+        test_remove_tree(case_path("torn"));
+        test_remove_tree(case_path("torn.partial"));
         if (cut >= size) break;
     }
 }
@@ -640,16 +591,16 @@ static void a_strange_line_ends_the_journal(void **state)
          i++) {
         size_t size, strange = sizeof lines / sizeof lines[0];
         const char *line = i < strange ? lines[i] : ignored[i - strange];
-        char *journal = interrupt(in_temp("odd"), &size);
+        char *journal = interrupt(case_path("odd"), &size);
         char *second = strchr(journal, '\n') + 1;
         char *text = malloc(size + 200);
         int n = snprintf(text, size + 200, "%.*s%s%s", (int)(second - journal), journal, line,
                          second);
-        test_write_file(in_temp("odd.partial/journal.jsonl"), text, (size_t)n);
-        sl__pack_writer *w = open_writer(in_temp("odd"));
+        test_write_file(case_path("odd.partial/journal.jsonl"), text, (size_t)n);
+        sl__pack_writer *w = open_writer(case_path("odd"));
         if (finished(w) != (i < strange ? 0 : 3)) fail_msg("%zu finished: %s", finished(w), line);
         finish_and_close(w);
-        test_remove_tree(in_temp("odd"));
+        test_remove_tree(case_path("odd"));
         free(text);
         free(journal);
     }
@@ -659,11 +610,11 @@ static void damaged_files_are_written_again(void **state)
 {
     (void)state;
     size_t size;
-    pack_fixture_build(&fix, in_temp("whole"));
+    pack_fixture_build(&case_fix, case_path("whole"));
     for (int how = 0; how < 6; how++) {
-        free(interrupt(in_temp("hurt"), &size));
-        const char *resident = in_temp("hurt.partial/resident.bin");
-        const char *experts = in_temp("hurt.partial/experts-002.bin");
+        free(interrupt(case_path("hurt"), &size));
+        const char *resident = case_path("hurt.partial/resident.bin");
+        const char *experts = case_path("hurt.partial/experts-002.bin");
         switch (how) {
         case 0: flip(resident, 19); break;
         case 1: flip(experts, 4 * 4096 + 3); break;
@@ -675,14 +626,14 @@ static void damaged_files_are_written_again(void **state)
             assert_int_equal(symlink("experts-000.bin", experts), 0);
             break;
         }
-        sl__pack_writer *w = open_writer(in_temp("hurt"));
+        sl__pack_writer *w = open_writer(case_path("hurt"));
         bool resident_hurt = how == 0 || how == 4;
         assert_int_equal(sl__pack_writer_has_resident(w), !resident_hurt);
         assert_int_equal(sl__pack_writer_has_layer(w, 2), resident_hurt);
         assert_true(sl__pack_writer_has_layer(w, 0));
         finish_and_close(w);
-        assert_same_pack(in_temp("hurt"), in_temp("whole"));
-        test_remove_tree(in_temp("hurt"));
+        assert_same_pack(case_path("hurt"), case_path("whole"));
+        test_remove_tree(case_path("hurt"));
     }
 }
 
@@ -691,19 +642,19 @@ static void another_pack_is_not_resumed(void **state)
     (void)state;
     sl__pack_writer *w = NULL;
     sl_error err = {0};
-    const char *dst = in_temp("mine");
+    const char *dst = case_path("mine");
     size_t size;
     free(interrupt(dst, &size));
-    fix.plan.fingerprint = "tiny q8";
-    expect_error(sl__pack_writer_open(&w, dst, &fix.plan, &err), &err, SL_EINVAL,
+    case_fix.plan.fingerprint = "tiny q8";
+    case_expect(sl__pack_writer_open(&w, dst, &case_fix.plan, &err), &err, SL_EINVAL,
                  "mine.partial/journal.jsonl", "another source or other options", NULL);
-    fix.plan.fingerprint = "tiny q4";
-    fix.layers[0].dtype[0] = SL_F16; /* the same bytes, another meaning */
+    case_fix.plan.fingerprint = "tiny q4";
+    case_fix.layers[0].dtype[0] = SL_F16; /* the same bytes, another meaning */
     sl_error_clear(&err);
-    expect_error(sl__pack_writer_open(&w, dst, &fix.plan, &err), &err, SL_EINVAL,
+    case_expect(sl__pack_writer_open(&w, dst, &case_fix.plan, &err), &err, SL_EINVAL,
                  "another source or other options", NULL);
-    fix.layers[0].dtype[0] = SL_BF16;
-    fix.plan.provenance = NULL; /* when and by what is no reason */
+    case_fix.layers[0].dtype[0] = SL_BF16;
+    case_fix.plan.provenance = NULL; /* when and by what is no reason */
     w = open_writer(dst);
     assert_int_equal(finished(w), 3);
     sl__pack_writer_close(w);
@@ -715,13 +666,13 @@ static void a_journal_without_a_finished_file_is_begun_anew(void **state)
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        open_writer(in_temp("anew"));
+        open_writer(case_path("anew"));
         _exit(0);
     }
     assert_int_equal(waitpid(child, NULL, 0), child);
-    assert_true(sl__file_exists(in_temp("anew.partial/journal.jsonl")));
-    fix.plan.fingerprint = "other";
-    sl__pack_writer *w = open_writer(in_temp("anew"));
+    assert_true(sl__file_exists(case_path("anew.partial/journal.jsonl")));
+    case_fix.plan.fingerprint = "other";
+    sl__pack_writer *w = open_writer(case_path("anew"));
     finish_and_close(w);
 }
 
@@ -730,18 +681,18 @@ static void a_folder_of_somebody_else_is_left_alone(void **state)
     (void)state;
     sl__pack_writer *w = NULL;
     sl_error err = {0};
-    assert_int_equal(mkdir(in_temp("x.partial"), 0777), 0);
-    test_write_file(in_temp("x.partial/thesis.txt"), "x", 1);
-    expect_error(sl__pack_writer_open(&w, in_temp("x"), &fix.plan, &err), &err, SL_EINVAL,
+    assert_int_equal(mkdir(case_path("x.partial"), 0777), 0);
+    test_write_file(case_path("x.partial/thesis.txt"), "x", 1);
+    case_expect(sl__pack_writer_open(&w, case_path("x"), &case_fix.plan, &err), &err, SL_EINVAL,
                  "x.partial: is there, but is no interrupted pack", NULL);
-    assert_true(sl__file_exists(in_temp("x.partial/thesis.txt")));
-    unlink(in_temp("x.partial/thesis.txt"));
-    w = open_writer(in_temp("x")); /* an empty one is taken */
+    assert_true(sl__file_exists(case_path("x.partial/thesis.txt")));
+    unlink(case_path("x.partial/thesis.txt"));
+    w = open_writer(case_path("x")); /* an empty one is taken */
     sl__pack_writer_close(w);
-    assert_false(sl__file_exists(in_temp("x.partial")));
-    test_write_file(in_temp("x.partial"), "x", 1);
+    assert_false(sl__file_exists(case_path("x.partial")));
+    test_write_file(case_path("x.partial"), "x", 1);
     sl_error_clear(&err);
-    expect_error(sl__pack_writer_open(&w, in_temp("x"), &fix.plan, &err), &err, SL_EINVAL,
+    case_expect(sl__pack_writer_open(&w, case_path("x"), &case_fix.plan, &err), &err, SL_EINVAL,
                  "x.partial: is there, but is no folder", NULL);
     sl__pack_writer_close(NULL);
 }
@@ -751,17 +702,17 @@ static void two_writers_exclude_each_other(void **state)
     (void)state;
     sl__pack_writer *second = NULL;
     sl_error err = {0};
-    sl__pack_writer *first = open_writer(in_temp("both"));
-    expect_error(sl__pack_writer_open(&second, in_temp("both"), &fix.plan, &err), &err, SL_EINVAL,
-                 "both.partial", "by another process", NULL);
-    assert_true(sl__file_exists(in_temp("both.partial/journal.jsonl")));
+    sl__pack_writer *first = open_writer(case_path("both"));
+    case_expect(sl__pack_writer_open(&second, case_path("both"), &case_fix.plan, &err), &err,
+                SL_EINVAL, "both.partial", "by another process", NULL);
+    assert_true(sl__file_exists(case_path("both.partial/journal.jsonl")));
     write_some(first, 2);
     sl_error_clear(&err);
-    expect_error(sl__pack_writer_open(&second, in_temp("both"), &fix.plan, &err), &err, SL_EINVAL,
-                 "by another process", NULL);
+    case_expect(sl__pack_writer_open(&second, case_path("both"), &case_fix.plan, &err), &err,
+                SL_EINVAL, "by another process", NULL);
     finish_and_close(first);
-    pack_fixture_build(&fix, in_temp("whole"));
-    assert_same_pack(in_temp("both"), in_temp("whole"));
+    pack_fixture_build(&case_fix, case_path("whole"));
+    assert_same_pack(case_path("both"), case_path("whole"));
 }
 
 /* ---- a disk that fills up -------------------------------------------------------------------- */
@@ -781,39 +732,39 @@ static void a_full_disk_leaves_what_can_be_resumed(void **state)
     static const rlim_t limits[] = {0,    1,    100,  140,   300,   400,   1000,  4095, 4096,
                                     4097, 8192, 9000, 12287, 12288, 16384, 32767, 32768};
     void (*before)(int) = signal(SIGXFSZ, SIG_IGN);
-    pack_fixture_build(&fix, in_temp("whole"));
+    pack_fixture_build(&case_fix, case_path("whole"));
     bool failed_open = false, failed_layer = false, succeeded = false;
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
         sl__pack_writer *w = NULL;
         sl_error err = {0};
         limit_files(limits[i]);
-        sl_status status = sl__pack_writer_open(&w, in_temp("full"), &fix.plan, &err);
+        sl_status status = sl__pack_writer_open(&w, case_path("full"), &case_fix.plan, &err);
         failed_open = failed_open || status != SL_OK;
-        if (status == SL_OK) status = pack_fixture_finish(&fix, w, &err);
+        if (status == SL_OK) status = pack_fixture_finish(&case_fix, w, &err);
         limit_files(RLIM_INFINITY);
         if (status == SL_OK) {
             succeeded = true;
         } else {
-            expect_error(status, &err, SL_EIO, "full.partial/", ": File too large", NULL);
-            assert_false(sl__file_exists(in_temp("full")));
+            case_expect(status, &err, SL_EIO, "full.partial/", ": File too large", NULL);
+            assert_false(sl__file_exists(case_path("full")));
             failed_layer = failed_layer || strstr(err.message, "experts-002.bin");
             if (w) {
                 for (size_t f = 0; f < 4; f++) {
                     char name[64];
                     snprintf(name, sizeof name, "full.partial/%s", pack_files[f + 1]);
                     bool done = f == 0 ? sl__pack_writer_has_resident(w)
-                                       : sl__pack_writer_has_layer(w, fix.layers[f - 1].layer);
-                    assert_int_equal(sl__file_exists(in_temp(name)), done);
+                                       : sl__pack_writer_has_layer(w, case_fix.layers[f - 1].layer);
+                    assert_int_equal(sl__file_exists(case_path(name)), done);
                 }
             }
             sl__pack_writer_close(w);
-            w = open_writer(in_temp("full"));
+            w = open_writer(case_path("full"));
             sl_error_clear(&err);
-            must(pack_fixture_finish(&fix, w, &err), &err);
+            case_must(pack_fixture_finish(&case_fix, w, &err), &err);
         }
         sl__pack_writer_close(w);
-        assert_same_pack(in_temp("full"), in_temp("whole"));
-        test_remove_tree(in_temp("full"));
+        assert_same_pack(case_path("full"), case_path("whole"));
+        test_remove_tree(case_path("full"));
     }
     signal(SIGXFSZ, before);
     assert_true(failed_open && failed_layer && succeeded);
@@ -824,19 +775,19 @@ static void a_writer_goes_on_after_a_full_disk(void **state)
     (void)state;
     sl_error err = {0};
     void (*before)(int) = signal(SIGXFSZ, SIG_IGN);
-    sl__pack_writer *w = open_writer(in_temp("again"));
+    sl__pack_writer *w = open_writer(case_path("again"));
     write_some(w, 2);
     limit_files(5000);
-    sl_status status = pack_fixture_write_layer(&fix, w, 1, &err);
+    sl_status status = pack_fixture_write_layer(&case_fix, w, 1, &err);
     limit_files(RLIM_INFINITY);
     signal(SIGXFSZ, before);
-    expect_error(status, &err, SL_EIO, "experts-002.bin: File too large", NULL);
+    case_expect(status, &err, SL_EIO, "experts-002.bin: File too large", NULL);
     finish_and_close(w); /* the same writer, once there is room */
-    pack_fixture_build(&fix, in_temp("whole"));
-    assert_same_pack(in_temp("again"), in_temp("whole"));
+    pack_fixture_build(&case_fix, case_path("whole"));
+    assert_same_pack(case_path("again"), case_path("whole"));
 }
 
-#define WITH_TEMP(test) cmocka_unit_test_setup_teardown(test, make_temp, drop_temp)
+#define WITH_TEMP(test) cmocka_unit_test_setup_teardown(test, case_begin, case_end)
 
 int main(void)
 {

@@ -19,64 +19,14 @@
 #include "pack_fixture.h"
 #include "st_writer.h"
 #include "store/store.h"
+#include "store_case.h"
 #include "test_env.h"
-
-static char temp[1024]; /* the folder of the running test */
-static pack_fixture fix;
-
-static int make_temp(void **state)
-{
-    (void)state;
-    test_temp_dir(temp, sizeof temp);
-    pack_fixture_init(&fix);
-    return 0;
-}
-
-static int drop_temp(void **state)
-{
-    (void)state;
-    test_remove_tree(temp);
-    pack_fixture_free(&fix);
-    return 0;
-}
-
-/* temp/name; the result lives until the eighth call after. */
-static const char *in_temp(const char *name)
-{
-    static char paths[8][2048];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", temp, name);
-    return path;
-}
-
-static void must(sl_status status, const sl_error *err)
-{
-    if (status != SL_OK) fail_msg("%s: %s", sl_status_name(status), err->message);
-}
-
-/* The status, and texts that the message must hold (NULL ends them). Clears err. */
-static void expect_error(sl_status got, sl_error *err, sl_status status, ...)
-{
-    if (got != status) {
-        fail_msg("got %s (%s), expected %s", sl_status_name(got), err->message,
-                 sl_status_name(status));
-    }
-    assert_int_equal(err->status, status);
-    va_list texts;
-    va_start(texts, status);
-    for (const char *text; (text = va_arg(texts, const char *));) {
-        if (!strstr(err->message, text)) fail_msg("'%s' is not in: %s", text, err->message);
-    }
-    va_end(texts);
-    sl_error_clear(err);
-}
 
 static sl__store *open_store(const char *path)
 {
     sl__store *s = NULL;
     sl_error err = {0};
-    must(sl__store_open(&s, path, &err), &err);
+    case_must(sl__store_open(&s, path, &err), &err);
     return s;
 }
 
@@ -84,7 +34,7 @@ static void refuse_store(const char *path, sl_status status, const char *text, c
 {
     sl__store *s = NULL;
     sl_error err = {0};
-    expect_error(sl__store_open(&s, path, &err), &err, status, text, more, NULL);
+    case_expect_clear(sl__store_open(&s, path, &err), &err, status, text, more, NULL);
     assert_null(s);
 }
 
@@ -133,9 +83,9 @@ static void write_fused(uint32_t experts, uint32_t inner, uint32_t hidden, uint6
     st_writer_add(w, "gate_up", "BF16", 3, (uint64_t[]){experts, 2 * inner, hidden}, *gate_up,
                   n * 4);
     st_writer_add(w, "down", "BF16", 3, (uint64_t[]){experts, hidden, inner}, *down, n * 2);
-    st_writer_save(w, in_temp("model.safetensors"));
+    st_writer_save(w, case_path("model.safetensors"));
     st_writer_destroy(w);
-    write_text(in_temp("config.json"), "{\"model_type\":\"tiny\",\"hidden_size\":7}");
+    write_text(case_path("config.json"), "{\"model_type\":\"tiny\",\"hidden_size\":7}");
 }
 
 /* The pieces of fused experts, malloc'd. */
@@ -167,7 +117,7 @@ static uint8_t *read_record(const sl__store *s, uint32_t layer, uint32_t expert,
     sl_error err = {0};
     for (uint32_t i = 0; i < n; i++) {
         assert_true(x[i].dst + x[i].bytes <= l->record_bytes);
-        must(sl__file_pread_all(sl__store_fd(s, x[i].file), sl__store_file_path(s, x[i].file),
+        case_must(sl__file_pread_all(sl__store_fd(s, x[i].file), sl__store_file_path(s, x[i].file),
                                 record + x[i].dst, x[i].bytes, x[i].offset, &err), &err);
     }
     if (reads) *reads = n;
@@ -178,11 +128,11 @@ static void check_fused(uint32_t experts, uint32_t inner, uint32_t hidden, uint6
 {
     uint8_t *gate_up, *down;
     write_fused(experts, inner, hidden, seed, &gate_up, &down);
-    sl__store *s = open_store(temp);
+    sl__store *s = open_store(case_temp);
     sl__expert_piece *pieces = fused_pieces(s, experts, inner, hidden);
     const uint32_t rows[] = {inner, inner, hidden}, cols[] = {hidden, hidden, inner};
     sl_error err = {0};
-    must(sl__store_bind_experts(s, 3, experts, rows, cols, pieces, &err), &err);
+    case_must(sl__store_bind_experts(s, 3, experts, rows, cols, pieces, &err), &err);
     const sl__expert_layout *l = sl__store_expert_layout(s, 3);
     size_t part = (size_t)inner * hidden * 2;
     for (uint32_t e = 0; e < experts; e++) {
@@ -193,7 +143,7 @@ static void check_fused(uint32_t experts, uint32_t inner, uint32_t hidden, uint6
         assert_memory_equal(record + l->part[0].offset, gate_up + e * 2 * part, part);
         assert_memory_equal(record + l->part[1].offset, gate_up + (e * 2 + 1) * part, part);
         assert_memory_equal(record + l->part[2].offset, down + e * part, part);
-        must(sl__store_verify_record(s, 3, e, record, SL_VERIFY_ALL, &err), &err);
+        case_must(sl__store_verify_record(s, 3, e, record, SL_VERIFY_ALL, &err), &err);
         free(record);
     }
     free(pieces);
@@ -236,9 +186,9 @@ static void separate_experts_need_three_reads(void **state)
             st_writer_add(w[(e + p) % 2], name, types[p], 2, shapes[p], data[e][p], bytes[p]);
         }
     }
-    st_writer_save_sharded(w, files, 2, temp);
-    write_text(in_temp("config.json"), "{}");
-    sl__store *s = open_store(temp);
+    st_writer_save_sharded(w, files, 2, case_temp);
+    write_text(case_path("config.json"), "{}");
+    sl__store *s = open_store(case_temp);
     assert_int_equal(sl__store_file_count(s), 2);
     sl__expert_piece pieces[2][SL_PART_COUNT] = {0};
     for (uint32_t e = 0; e < 2; e++) {
@@ -251,8 +201,9 @@ static void separate_experts_need_three_reads(void **state)
     }
     sl_error err = {0};
     const uint32_t rows[] = {4, 4, 3}, cols[] = {3, 3, 4};
-    must(sl__store_bind_experts(s, 0, 2, rows, cols, pieces[0], &err), &err);
-    must(sl__store_bind_experts(s, 0, 2, rows, cols, pieces[0], &err), &err); /* again: the same */
+    case_must(sl__store_bind_experts(s, 0, 2, rows, cols, pieces[0], &err), &err);
+    case_must(sl__store_bind_experts(s, 0, 2, rows, cols, pieces[0], &err),
+              &err); /* again: the same */
     const sl__expert_layout *l = sl__store_expert_layout(s, 0);
     assert_int_equal(l->record_bytes, 3 * 64);
     assert_int_equal(l->part[1].dtype, SL_F16);
@@ -283,10 +234,10 @@ static void bindings_are_checked(void **state)
     st_writer_add(w, "down32", "F32", 3, (uint64_t[]){2, 6, 4}, NULL, 192);
     st_writer_add(w, "ints", "I32", 3, (uint64_t[]){2, 6, 4}, NULL, 192);
     st_writer_add(w, "flat", "BF16", 1, (uint64_t[]){4}, NULL, 8);
-    st_writer_save(w, in_temp("model.safetensors"));
+    st_writer_save(w, case_path("model.safetensors"));
     st_writer_destroy(w);
-    write_text(in_temp("config.json"), "{}");
-    sl__store *s = open_store(temp);
+    write_text(case_path("config.json"), "{}");
+    sl__store *s = open_store(case_temp);
     const sl__tensor *fused = sl__store_find(s, "fused"), *down = sl__store_find(s, "down");
     const sl__expert_piece right[2][SL_PART_COUNT] = {
         {{.tensor = fused}, {.tensor = fused, .first_row = 4}, {.tensor = down}},
@@ -298,8 +249,8 @@ static void bindings_are_checked(void **state)
     sl_error err = {0};
 #define REFUSED(status, ...)                                                                       \
     do {                                                                                           \
-        expect_error(sl__store_bind_experts(s, 1, 2, rows, cols, p[0], &err), &err, status,        \
-                     "model.safetensors", __VA_ARGS__, NULL);                                      \
+        case_expect_clear(sl__store_bind_experts(s, 1, 2, rows, cols, p[0], &err), &err, status,   \
+                          "model.safetensors", __VA_ARGS__, NULL);                                 \
         assert_null(sl__store_expert_layout(s, 1));                                                \
         memcpy(p, right, sizeof p);                                                                \
     } while (0)
@@ -325,12 +276,12 @@ static void bindings_are_checked(void **state)
     REFUSED(SL_EFORMAT, "tensor down: 12 rows");
     rows[2] = 6;
 #undef REFUSED
-    expect_error(sl__store_bind_experts(s, 1, 0, rows, cols, p[0], &err), &err, SL_EINVAL,
+    case_expect_clear(sl__store_bind_experts(s, 1, 0, rows, cols, p[0], &err), &err, SL_EINVAL,
                  "layer 1: no experts", NULL);
-    expect_error(sl__store_bind_experts(s, 4096, 2, rows, cols, p[0], &err), &err, SL_EINVAL,
+    case_expect_clear(sl__store_bind_experts(s, 4096, 2, rows, cols, p[0], &err), &err, SL_EINVAL,
                  "layer 4096 is beyond the limit", NULL);
     uint64_t before = sl__store_footprint(s);
-    must(sl__store_bind_experts(s, 1, 2, rows, cols, p[0], &err), &err);
+    case_must(sl__store_bind_experts(s, 1, 2, rows, cols, p[0], &err), &err);
     assert_true(sl__store_footprint(s) > before);
     sl__store_close(s);
 }
@@ -341,14 +292,14 @@ static void tensors_of_a_checkpoint(void **state)
     uint8_t *gate_up, *down;
     write_fused(2, 3, 5, 9, &gate_up, &down);
     int before = open_descriptors();
-    sl__store *s = open_store(temp);
+    sl__store *s = open_store(case_temp);
     assert_int_equal(open_descriptors(), before + 1);
     assert_true((fcntl(sl__store_fd(s, 0), F_GETFD) & FD_CLOEXEC) != 0);
     assert_int_equal(fcntl(sl__store_fd(s, 0), F_GETFL) & O_ACCMODE, O_RDONLY);
     assert_false(sl__store_is_pack(s));
-    assert_string_equal(sl__store_path(s), temp);
-    assert_string_equal(sl__store_folder(s), temp);
-    assert_string_equal(sl__store_file_path(s, 0), in_temp("model.safetensors"));
+    assert_string_equal(sl__store_path(s), case_temp);
+    assert_string_equal(sl__store_folder(s), case_temp);
+    assert_string_equal(sl__store_file_path(s, 0), case_path("model.safetensors"));
     assert_int_equal(sl__store_tensor_count(s), 3);
     assert_string_equal(sl__store_tensor_at(s, 0)->name, "down");
     assert_string_equal(sl__store_tensor_at(s, 2)->name, "norm");
@@ -361,16 +312,16 @@ static void tensors_of_a_checkpoint(void **state)
     float norm[3];
     char buffer[5];
     sl_error err = {0};
-    must(sl__store_read_tensor(s, t, norm, &err), &err);
+    case_must(sl__store_read_tensor(s, t, norm, &err), &err);
     assert_true(norm[0] == 1 && norm[1] == 2 && norm[2] == 3);
-    must(sl__store_check_tensor(s, t, buffer, sizeof buffer, &err), &err); /* has none */
+    case_must(sl__store_check_tensor(s, t, buffer, sizeof buffer, &err), &err); /* has none */
     uint32_t hidden;
-    must(sl__config_u32(sl__store_config(s), "hidden_size", 1, 100, &hidden, &err), &err);
+    case_must(sl__config_u32(sl__store_config(s), "hidden_size", 1, 100, &hidden, &err), &err);
     assert_int_equal(hidden, 7);
     assert_true(sl__store_footprint(s) > 1000);
     /* A file that is cut off after opening is an error at reading, too. */
-    assert_int_equal(truncate(in_temp("model.safetensors"), 100), 0);
-    expect_error(sl__store_read_tensor(s, t, norm, &err), &err, SL_EFORMAT,
+    assert_int_equal(truncate(case_path("model.safetensors"), 100), 0);
+    case_expect_clear(sl__store_read_tensor(s, t, norm, &err), &err, SL_EFORMAT,
                  "model.safetensors: the file ends early", NULL);
     sl__store_close(s);
     assert_int_equal(open_descriptors(), before);
@@ -384,15 +335,15 @@ static void one_file_may_be_named(void **state)
     (void)state;
     uint8_t *gate_up, *down;
     write_fused(1, 3, 5, 9, &gate_up, &down);
-    assert_int_equal(rename(in_temp("model.safetensors"), in_temp("x.safetensors")), 0);
-    sl__store *s = open_store(in_temp("x.safetensors"));
-    assert_string_equal(sl__store_folder(s), temp);
+    assert_int_equal(rename(case_path("model.safetensors"), case_path("x.safetensors")), 0);
+    sl__store *s = open_store(case_path("x.safetensors"));
+    assert_string_equal(sl__store_folder(s), case_temp);
     assert_int_equal(sl__store_tensor_count(s), 3);
     sl__store_close(s);
     /* Relative, too. */
     char here[2048];
     assert_non_null(getcwd(here, sizeof here));
-    assert_int_equal(chdir(temp), 0);
+    assert_int_equal(chdir(case_temp), 0);
     s = open_store("x.safetensors");
     assert_string_equal(sl__store_folder(s), ".");
     sl__store_close(s);
@@ -404,53 +355,53 @@ static void one_file_may_be_named(void **state)
 static void what_a_folder_must_hold(void **state)
 {
     (void)state;
-    refuse_store(in_temp("none"), SL_EIO, "none: No such file or directory", "");
+    refuse_store(case_path("none"), SL_EIO, "none: No such file or directory", "");
     refuse_store("", SL_EINVAL, "no path of a model", "");
-    refuse_store(temp, SL_EFORMAT, temp,
+    refuse_store(case_temp, SL_EFORMAT, case_temp,
                  ": no model here: expected manifest.json, model.safetensors or "
                  "model.safetensors.index.json");
     uint8_t *gate_up, *down;
     write_fused(1, 3, 5, 9, &gate_up, &down);
     free(gate_up);
     free(down);
-    unlink(in_temp("config.json"));
-    refuse_store(temp, SL_EFORMAT, in_temp("config.json"), "needed beside the weights");
-    write_text(in_temp("config.json"), "{");
-    refuse_store(temp, SL_EFORMAT, in_temp("config.json"), "");
-    write_text(in_temp("config.json"), "{}");
-    write_text(in_temp("generation_config.json"), "[1]");
-    refuse_store(temp, SL_EFORMAT, in_temp("generation_config.json"), "expected an object");
-    write_text(in_temp("generation_config.json"), "{\"top_k\":20}");
+    unlink(case_path("config.json"));
+    refuse_store(case_temp, SL_EFORMAT, case_path("config.json"), "needed beside the weights");
+    write_text(case_path("config.json"), "{");
+    refuse_store(case_temp, SL_EFORMAT, case_path("config.json"), "");
+    write_text(case_path("config.json"), "{}");
+    write_text(case_path("generation_config.json"), "[1]");
+    refuse_store(case_temp, SL_EFORMAT, case_path("generation_config.json"), "expected an object");
+    write_text(case_path("generation_config.json"), "{\"top_k\":20}");
     const char *path = NULL;
     char tokenizer[2048];
-    sl__store *s = open_store(temp);
+    sl__store *s = open_store(case_temp);
     const json_t *generation = sl__store_generation_config(s, &path);
     assert_int_equal(json_integer_value(json_object_get(generation, "top_k")), 20);
-    assert_string_equal(path, in_temp("generation_config.json"));
+    assert_string_equal(path, case_path("generation_config.json"));
     assert_false(sl__store_tokenizer_path(s, tokenizer, sizeof tokenizer));
-    write_text(in_temp("tokenizer.json"), "{}");
+    write_text(case_path("tokenizer.json"), "{}");
     assert_true(sl__store_tokenizer_path(s, tokenizer, sizeof tokenizer));
-    assert_string_equal(tokenizer, in_temp("tokenizer.json"));
-    write_text(in_temp("tokenizer.bin"), "x");
+    assert_string_equal(tokenizer, case_path("tokenizer.json"));
+    write_text(case_path("tokenizer.bin"), "x");
     assert_true(sl__store_tokenizer_path(s, tokenizer, sizeof tokenizer));
-    assert_string_equal(tokenizer, in_temp("tokenizer.bin"));
+    assert_string_equal(tokenizer, case_path("tokenizer.bin"));
     assert_false(sl__store_tokenizer_path(s, tokenizer, 10));
     sl__store_close(s);
-    unlink(in_temp("generation_config.json"));
-    s = open_store(temp);
+    unlink(case_path("generation_config.json"));
+    s = open_store(case_temp);
     assert_null(sl__store_generation_config(s, &path));
     assert_non_null(path);
     sl__store_close(s);
-    assert_int_equal(truncate(in_temp("model.safetensors"), 100), 0);
+    assert_int_equal(truncate(case_path("model.safetensors"), 100), 0);
     int before = open_descriptors();
-    refuse_store(temp, SL_EFORMAT, in_temp("model.safetensors"), "");
+    refuse_store(case_temp, SL_EFORMAT, case_path("model.safetensors"), "");
     assert_int_equal(open_descriptors(), before);
 }
 
 static void too_many_files_is_a_clear_error(void **state)
 {
     (void)state;
-    pack_fixture_build(&fix, in_temp("p"));
+    pack_fixture_build(&case_fix, case_path("p"));
     int before = open_descriptors();
     struct rlimit was, low;
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
@@ -460,9 +411,9 @@ static void too_many_files_is_a_clear_error(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
     sl__store *s = NULL;
     sl_error err = {0};
-    sl_status status = sl__store_open(&s, in_temp("p"), &err);
+    sl_status status = sl__store_open(&s, case_path("p"), &err);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
-    expect_error(status, &err, SL_EIO, in_temp("p"), "Too many open files", NULL);
+    case_expect_clear(status, &err, SL_EIO, case_path("p"), "Too many open files", NULL);
     assert_int_equal(open_descriptors(), before);
 }
 
@@ -471,28 +422,29 @@ static void too_many_files_is_a_clear_error(void **state)
 static void a_pack_gives_back_what_was_packed(void **state)
 {
     (void)state;
-    pack_fixture_build(&fix, in_temp("p"));
+    pack_fixture_build(&case_fix, case_path("p"));
     int before = open_descriptors();
-    sl__store *s = open_store(in_temp("p/"));
+    sl__store *s = open_store(case_path("p/"));
     sl_error err = {0};
     assert_true(sl__store_is_pack(s));
     assert_int_equal(sl__store_tensor_count(s), PACK_FIXTURE_TENSORS);
     for (size_t i = 0; i < PACK_FIXTURE_TENSORS; i++) {
         uint64_t bytes;
-        uint8_t *expected = pack_fixture_tensor(&fix, i, &bytes), buffer[7];
-        const sl__tensor *t = sl__store_find(s, fix.tensors[i].name);
+        uint8_t *expected = pack_fixture_tensor(&case_fix, i, &bytes), buffer[7];
+        const sl__tensor *t = sl__store_find(s, case_fix.tensors[i].name);
         assert_non_null(t);
         uint8_t *got = malloc(bytes);
-        must(sl__store_read_tensor(s, t, got, &err), &err);
+        case_must(sl__store_read_tensor(s, t, got, &err), &err);
         assert_memory_equal(got, expected, bytes);
-        must(sl__store_check_tensor(s, t, buffer, sizeof buffer, &err), &err);
+        case_must(sl__store_check_tensor(s, t, buffer, sizeof buffer, &err), &err);
         free(got);
         free(expected);
     }
     for (size_t i = 0; i < PACK_FIXTURE_LAYERS; i++) {
-        const sl__pack_layer_plan *l = &fix.layers[i];
-        must(sl__store_bind_experts(s, l->layer, l->expert_count, l->rows, l->cols, NULL, &err),
-             &err);
+        const sl__pack_layer_plan *l = &case_fix.layers[i];
+        case_must(
+            sl__store_bind_experts(s, l->layer, l->expert_count, l->rows, l->cols, NULL, &err),
+            &err);
         const sl__expert_layout *layout = sl__store_expert_layout(s, l->layer);
         for (uint32_t e = 0; e < l->expert_count; e++) {
             uint32_t reads;
@@ -503,7 +455,7 @@ static void a_pack_gives_back_what_was_packed(void **state)
             sl__extent x[SL_EXPERT_EXTENTS_MAX];
             sl__store_expert_extents(s, l->layer, e, x);
             assert_int_equal(x[0].offset % 4096, 0);
-            must(sl__store_verify_record(s, l->layer, e, got, SL_VERIFY_FIRST, &err), &err);
+            case_must(sl__store_verify_record(s, l->layer, e, got, SL_VERIFY_FIRST, &err), &err);
             free(got);
             free(expected);
         }
@@ -511,9 +463,9 @@ static void a_pack_gives_back_what_was_packed(void **state)
     const char *path;
     char text[2048];
     const json_t *generation = sl__store_generation_config(s, &path);
-    assert_true(json_equal((json_t *)generation, fix.generation));
+    assert_true(json_equal((json_t *)generation, case_fix.generation));
     assert_non_null(strstr(path, "manifest.json"));
-    assert_true(json_equal(sl__store_config(s)->root, fix.config));
+    assert_true(json_equal(sl__store_config(s)->root, case_fix.config));
     assert_non_null(sl__store_config(s)->text);
     assert_true(sl__store_tokenizer_path(s, text, sizeof text));
     assert_non_null(strstr(text, "/p/tokenizer.bin"));
@@ -525,7 +477,7 @@ static void a_pack_gives_back_what_was_packed(void **state)
 /* Layer 2 of gate and up as one matrix, in a type whose scales lie apart. */
 static void set_joined_mxfp4(void)
 {
-    fix.layers[1] = (sl__pack_layer_plan){
+    case_fix.layers[1] = (sl__pack_layer_plan){
         .layer = 2, .expert_count = 2, .dtype = {SL_MXFP4, SL_MXFP4, SL_MXFP4}, .rows = {6, 0, 70},
         .cols = {70, 0, 33}};
 }
@@ -534,11 +486,11 @@ static void records_may_have_planes_of_scales(void **state)
 {
     (void)state;
     set_joined_mxfp4();
-    pack_fixture_build(&fix, in_temp("p"));
-    sl__store *s = open_store(in_temp("p"));
+    pack_fixture_build(&case_fix, case_path("p"));
+    sl__store *s = open_store(case_path("p"));
     sl_error err = {0};
-    const sl__pack_layer_plan *plan = &fix.layers[1];
-    must(sl__store_bind_experts(s, 2, 2, plan->rows, plan->cols, NULL, &err), &err);
+    const sl__pack_layer_plan *plan = &case_fix.layers[1];
+    case_must(sl__store_bind_experts(s, 2, 2, plan->rows, plan->cols, NULL, &err), &err);
     const sl__expert_layout *l = sl__store_expert_layout(s, 2);
     assert_true(l->part[0].row_bytes == 48 && l->part[0].scale_row_bytes == 3);
     assert_true(l->part[0].scales_offset == 320); /* 288, aligned */
@@ -547,15 +499,15 @@ static void records_may_have_planes_of_scales(void **state)
     for (uint32_t e = 0; e < 2; e++) {
         uint8_t *got = read_record(s, 2, e, NULL), *expected = pack_fixture_record(l, 2, e);
         assert_memory_equal(got, expected, l->record_bytes);
-        must(sl__store_verify_record(s, 2, e, got, SL_VERIFY_ALL, &err), &err);
+        case_must(sl__store_verify_record(s, 2, e, got, SL_VERIFY_ALL, &err), &err);
         free(got);
         free(expected);
     }
     uint32_t rows[] = {3, 3, 70}, cols[] = {70, 70, 33};
-    expect_error(sl__store_bind_experts(s, 2, 2, rows, cols, NULL, &err), &err, SL_EFORMAT,
+    case_expect_clear(sl__store_bind_experts(s, 2, 2, rows, cols, NULL, &err), &err, SL_EFORMAT,
                  "layer 2: gate is 6 x 70; the configuration asks for 3 x 70", NULL);
     rows[0] = 6;
-    expect_error(sl__store_bind_experts(s, 2, 2, rows, cols, NULL, &err), &err, SL_EFORMAT,
+    case_expect_clear(sl__store_bind_experts(s, 2, 2, rows, cols, NULL, &err), &err, SL_EFORMAT,
                  "layer 2: up is 0 x 0; the configuration asks for 3 x 70", NULL);
     sl__store_close(s);
 }
@@ -567,26 +519,26 @@ static void a_nan_scale_in_a_pack_is_refused(void **state)
     set_joined_mxfp4();
     sl__pack_writer *w = NULL;
     sl_error err = {0};
-    must(sl__pack_writer_open(&w, in_temp("p"), &fix.plan, &err), &err);
-    must(sl__pack_writer_layer_begin(w, 2, &err), &err);
+    case_must(sl__pack_writer_open(&w, case_path("p"), &case_fix.plan, &err), &err);
+    case_must(sl__pack_writer_layer_begin(w, 2, &err), &err);
     const sl__expert_layout *l = sl__pack_writer_layout(w, 2);
     for (uint32_t e = 0; e < 2; e++) {
         uint8_t *record = pack_fixture_record(l, 2, e);
         if (e == 1) record[l->part[2].scales_offset + 139] = 255; /* the last */
-        must(sl__pack_writer_record(w, 2, e, record, &err), &err);
+        case_must(sl__pack_writer_record(w, 2, e, record, &err), &err);
         free(record);
     }
-    must(sl__pack_writer_layer_end(w, 2, &err), &err);
-    must(pack_fixture_finish(&fix, w, &err), &err);
+    case_must(sl__pack_writer_layer_end(w, 2, &err), &err);
+    case_must(pack_fixture_finish(&case_fix, w, &err), &err);
     sl__pack_writer_close(w);
-    sl__store *s = open_store(in_temp("p"));
+    sl__store *s = open_store(case_path("p"));
     for (uint32_t e = 0; e < 2; e++) {
         uint8_t *record = read_record(s, 2, e, NULL);
-        must(sl__store_verify_record(s, 2, e, record, SL_VERIFY_NONE, &err), &err);
+        case_must(sl__store_verify_record(s, 2, e, record, SL_VERIFY_NONE, &err), &err);
         for (int again = 0; again < 2; again++) {
             sl_status got = sl__store_verify_record(s, 2, e, record, SL_VERIFY_FIRST, &err);
-            if (e == 0) must(got, &err);
-            else expect_error(got, &err, SL_ENUMERIC, "p/experts-002.bin: layer 2, expert 1: ",
+            if (e == 0) case_must(got, &err);
+            else case_expect_clear(got, &err, SL_ENUMERIC, "p/experts-002.bin: layer 2, expert 1: ",
                               "a scale of down is NaN", NULL);
         }
         free(record);
@@ -597,22 +549,22 @@ static void a_nan_scale_in_a_pack_is_refused(void **state)
 static void a_pack_of_other_shapes_is_refused(void **state)
 {
     (void)state;
-    pack_fixture_build(&fix, in_temp("p"));
-    sl__store *s = open_store(in_temp("p"));
+    pack_fixture_build(&case_fix, case_path("p"));
+    sl__store *s = open_store(case_path("p"));
     sl_error err = {0};
-    sl__pack_layer_plan l = fix.layers[1];
-    expect_error(sl__store_bind_experts(s, 1, 2, l.rows, l.cols, NULL, &err), &err, SL_EFORMAT,
-                 in_temp("p"), "layer 1: holds no experts", NULL);
-    expect_error(sl__store_bind_experts(s, 9, 2, l.rows, l.cols, NULL, &err), &err, SL_EFORMAT,
+    sl__pack_layer_plan l = case_fix.layers[1];
+    case_expect_clear(sl__store_bind_experts(s, 1, 2, l.rows, l.cols, NULL, &err), &err, SL_EFORMAT,
+                 case_path("p"), "layer 1: holds no experts", NULL);
+    case_expect_clear(sl__store_bind_experts(s, 9, 2, l.rows, l.cols, NULL, &err), &err, SL_EFORMAT,
                  "layer 9: holds no experts", NULL);
-    expect_error(sl__store_bind_experts(s, 2, 3, l.rows, l.cols, NULL, &err), &err, SL_EFORMAT,
+    case_expect_clear(sl__store_bind_experts(s, 2, 3, l.rows, l.cols, NULL, &err), &err, SL_EFORMAT,
                  "layer 2: 2 experts; the configuration asks for 3", NULL);
     l.rows[1]++;
-    expect_error(sl__store_bind_experts(s, 2, 2, l.rows, l.cols, NULL, &err), &err, SL_EFORMAT,
+    case_expect_clear(sl__store_bind_experts(s, 2, 2, l.rows, l.cols, NULL, &err), &err, SL_EFORMAT,
                  "layer 2: up is 64 x 70; the configuration asks for 65 x 70", NULL);
     l.rows[1]--;
     l.cols[2]--;
-    expect_error(sl__store_bind_experts(s, 2, 2, l.rows, l.cols, NULL, &err), &err, SL_EFORMAT,
+    case_expect_clear(sl__store_bind_experts(s, 2, 2, l.rows, l.cols, NULL, &err), &err, SL_EFORMAT,
                  "layer 2: down is 70 x 64; the configuration asks for 70 x 63", NULL);
     sl__store_close(s);
 }
@@ -631,8 +583,8 @@ static void flip_bit(const char *path, uint64_t bit)
 static void every_flipped_bit_of_a_tensor_is_noticed(void **state)
 {
     (void)state;
-    pack_fixture_build(&fix, in_temp("p"));
-    sl__store *s = open_store(in_temp("p"));
+    pack_fixture_build(&case_fix, case_path("p"));
+    sl__store *s = open_store(case_path("p"));
     sl_error err = {0};
     for (size_t i = 0; i < PACK_FIXTURE_TENSORS; i++) {
         const sl__tensor *t = sl__store_tensor_at(s, i);
@@ -640,14 +592,14 @@ static void every_flipped_bit_of_a_tensor_is_noticed(void **state)
         char named[64];
         snprintf(named, sizeof named, "tensor %s: ", t->name);
         for (uint64_t bit = 0; bit < t->extent.bytes * 8; bit += t->extent.bytes > 100 ? 13 : 1) {
-            flip_bit(in_temp("p/resident.bin"), t->extent.offset * 8 + bit);
-            expect_error(sl__store_read_tensor(s, t, data, &err), &err, SL_ECORRUPT,
+            flip_bit(case_path("p/resident.bin"), t->extent.offset * 8 + bit);
+            case_expect_clear(sl__store_read_tensor(s, t, data, &err), &err, SL_ECORRUPT,
                          "p/resident.bin: ", named, NULL);
-            expect_error(sl__store_check_tensor(s, t, buffer, sizeof buffer, &err), &err,
+            case_expect_clear(sl__store_check_tensor(s, t, buffer, sizeof buffer, &err), &err,
                          SL_ECORRUPT, "p/resident.bin: ", named, NULL);
-            flip_bit(in_temp("p/resident.bin"), t->extent.offset * 8 + bit);
+            flip_bit(case_path("p/resident.bin"), t->extent.offset * 8 + bit);
         }
-        must(sl__store_read_tensor(s, t, data, &err), &err);
+        case_must(sl__store_read_tensor(s, t, data, &err), &err);
         free(data);
     }
     sl__store_close(s);
@@ -656,20 +608,20 @@ static void every_flipped_bit_of_a_tensor_is_noticed(void **state)
 static void every_flipped_bit_of_a_record_is_noticed(void **state)
 {
     (void)state;
-    pack_fixture_build(&fix, in_temp("p"));
-    sl__store *s = open_store(in_temp("p"));
+    pack_fixture_build(&case_fix, case_path("p"));
+    sl__store *s = open_store(case_path("p"));
     sl_error err = {0};
     const sl__expert_layout *l = sl__store_expert_layout(s, 0);
     for (uint32_t e = 0; e < 3; e++) {
         char named[64];
         snprintf(named, sizeof named, "layer 0, expert %u: ", e);
         for (uint64_t bit = 0; bit < l->record_bytes * 8; bit += 11) {
-            flip_bit(in_temp("p/experts-000.bin"), e * (uint64_t)4096 * 8 + bit);
+            flip_bit(case_path("p/experts-000.bin"), e * (uint64_t)4096 * 8 + bit);
             uint8_t *record = read_record(s, 0, e, NULL);
-            expect_error(sl__store_verify_record(s, 0, e, record, SL_VERIFY_FIRST, &err), &err,
+            case_expect_clear(sl__store_verify_record(s, 0, e, record, SL_VERIFY_FIRST, &err), &err,
                          SL_ECORRUPT, "p/experts-000.bin: ", named, NULL);
             free(record);
-            flip_bit(in_temp("p/experts-000.bin"), e * (uint64_t)4096 * 8 + bit);
+            flip_bit(case_path("p/experts-000.bin"), e * (uint64_t)4096 * 8 + bit);
         }
     }
     sl__store_close(s);
@@ -678,23 +630,23 @@ static void every_flipped_bit_of_a_record_is_noticed(void **state)
 static void records_are_verified_as_the_rule_says(void **state)
 {
     (void)state;
-    pack_fixture_build(&fix, in_temp("p"));
-    sl__store *s = open_store(in_temp("p"));
+    pack_fixture_build(&case_fix, case_path("p"));
+    sl__store *s = open_store(case_path("p"));
     sl_error err = {0};
     uint8_t *good = read_record(s, 2, 1, NULL), *bad = read_record(s, 2, 1, NULL);
     bad[100] ^= 1;
-    must(sl__store_verify_record(s, 2, 1, bad, SL_VERIFY_NONE, &err), &err);
-    expect_error(sl__store_verify_record(s, 2, 1, bad, SL_VERIFY_FIRST, &err), &err, SL_ECORRUPT,
-                 "layer 2, expert 1", NULL);
-    expect_error(sl__store_verify_record(s, 2, 1, bad, SL_VERIFY_FIRST, &err), &err, SL_ECORRUPT,
-                 "layer 2, expert 1", NULL); /* a failure marks nothing */
-    must(sl__store_verify_record(s, 2, 1, good, SL_VERIFY_FIRST, &err), &err);
-    must(sl__store_verify_record(s, 2, 1, bad, SL_VERIFY_FIRST, &err), &err);
-    expect_error(sl__store_verify_record(s, 2, 1, bad, SL_VERIFY_ALL, &err), &err, SL_ECORRUPT,
+    case_must(sl__store_verify_record(s, 2, 1, bad, SL_VERIFY_NONE, &err), &err);
+    case_expect_clear(sl__store_verify_record(s, 2, 1, bad, SL_VERIFY_FIRST, &err), &err,
+                      SL_ECORRUPT, "layer 2, expert 1", NULL);
+    case_expect_clear(sl__store_verify_record(s, 2, 1, bad, SL_VERIFY_FIRST, &err), &err,
+                      SL_ECORRUPT, "layer 2, expert 1", NULL); /* a failure marks nothing */
+    case_must(sl__store_verify_record(s, 2, 1, good, SL_VERIFY_FIRST, &err), &err);
+    case_must(sl__store_verify_record(s, 2, 1, bad, SL_VERIFY_FIRST, &err), &err);
+    case_expect_clear(sl__store_verify_record(s, 2, 1, bad, SL_VERIFY_ALL, &err), &err, SL_ECORRUPT,
                  "layer 2, expert 1", NULL);
     /* Another expert's bytes in its place are as wrong as random ones. */
-    expect_error(sl__store_verify_record(s, 2, 0, good, SL_VERIFY_FIRST, &err), &err, SL_ECORRUPT,
-                 "layer 2, expert 0", NULL);
+    case_expect_clear(sl__store_verify_record(s, 2, 0, good, SL_VERIFY_FIRST, &err), &err,
+                      SL_ECORRUPT, "layer 2, expert 0", NULL);
     free(good);
     free(bad);
     sl__store_close(s);
@@ -705,34 +657,34 @@ static void files_of_another_size_are_noticed_at_opening(void **state)
     (void)state;
     static const char *const names[] = {"resident.bin", "experts-000.bin", "experts-002.bin",
                                         "experts-005.bin", "tokenizer.bin"};
-    pack_fixture_build(&fix, in_temp("p"));
+    pack_fixture_build(&case_fix, case_path("p"));
     int before = open_descriptors();
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         char name[64];
         size_t size;
         snprintf(name, sizeof name, "p/%s", names[i]);
-        char *data = test_read_file(in_temp(name), &size);
+        char *data = test_read_file(case_path(name), &size);
         static const int changes[] = {-1, 1, -20};
         for (size_t c = 0; c < 3; c++) {
-            assert_int_equal(truncate(in_temp(name), (off_t)size + changes[c]), 0);
-            refuse_store(in_temp("p"), SL_EFORMAT, in_temp(name), "bytes; expected");
+            assert_int_equal(truncate(case_path(name), (off_t)size + changes[c]), 0);
+            refuse_store(case_path("p"), SL_EFORMAT, case_path(name), "bytes; expected");
         }
-        unlink(in_temp(name));
-        refuse_store(in_temp("p"), SL_EIO, in_temp(name), "No such file or directory");
-        assert_int_equal(mkdir(in_temp(name), 0777), 0);
-        refuse_store(in_temp("p"), SL_EIO, in_temp(name), "not a regular file");
-        rmdir(in_temp(name));
-        test_write_file(in_temp(name), data, size);
+        unlink(case_path(name));
+        refuse_store(case_path("p"), SL_EIO, case_path(name), "No such file or directory");
+        assert_int_equal(mkdir(case_path(name), 0777), 0);
+        refuse_store(case_path("p"), SL_EIO, case_path(name), "not a regular file");
+        rmdir(case_path(name));
+        test_write_file(case_path(name), data, size);
         free(data);
     }
-    flip_bit(in_temp("p/tokenizer.bin"), 5);
-    refuse_store(in_temp("p"), SL_ECORRUPT, in_temp("p/tokenizer.bin"),
+    flip_bit(case_path("p/tokenizer.bin"), 5);
+    refuse_store(case_path("p"), SL_ECORRUPT, case_path("p/tokenizer.bin"),
                  "differ from their checksum");
-    flip_bit(in_temp("p/tokenizer.bin"), 5);
-    flip_bit(in_temp("p/manifest.json"), 800);
-    refuse_store(in_temp("p"), SL_EFORMAT, in_temp("p/manifest.json"), "");
-    flip_bit(in_temp("p/manifest.json"), 800);
-    sl__store_close(open_store(in_temp("p")));
+    flip_bit(case_path("p/tokenizer.bin"), 5);
+    flip_bit(case_path("p/manifest.json"), 800);
+    refuse_store(case_path("p"), SL_EFORMAT, case_path("p/manifest.json"), "");
+    flip_bit(case_path("p/manifest.json"), 800);
+    sl__store_close(open_store(case_path("p")));
     assert_int_equal(open_descriptors(), before);
 }
 
@@ -763,10 +715,10 @@ static void records_may_be_verified_by_many_threads(void **state)
 {
     (void)state;
     enum { EXPERTS = 130, THREADS = 4 };
-    fix.plan.layer_count = 1;
-    fix.layers[0].expert_count = EXPERTS;
-    pack_fixture_build(&fix, in_temp("p"));
-    sl__store *s = open_store(in_temp("p"));
+    case_fix.plan.layer_count = 1;
+    case_fix.layers[0].expert_count = EXPERTS;
+    pack_fixture_build(&case_fix, case_path("p"));
+    sl__store *s = open_store(case_path("p"));
     uint8_t *records[EXPERTS];
     for (uint32_t e = 0; e < EXPERTS; e++) records[e] = read_record(s, 0, e, NULL);
     pthread_t threads[THREADS];
@@ -783,13 +735,13 @@ static void records_may_be_verified_by_many_threads(void **state)
     for (uint32_t e = 0; e < EXPERTS; e++) {
         sl_error err = {0};
         records[e][0] ^= 1;
-        must(sl__store_verify_record(s, 0, e, records[e], SL_VERIFY_FIRST, &err), &err);
+        case_must(sl__store_verify_record(s, 0, e, records[e], SL_VERIFY_FIRST, &err), &err);
         free(records[e]);
     }
     sl__store_close(s);
 }
 
-#define WITH_TEMP(test) cmocka_unit_test_setup_teardown(test, make_temp, drop_temp)
+#define WITH_TEMP(test) cmocka_unit_test_setup_teardown(test, case_begin, case_end)
 
 int main(void)
 {
