@@ -158,6 +158,7 @@ static void contradictions(void **state)
         {3, "n_group", "5", "n_group"},
         {3, "topk_group", "9", "topk_group: expected a whole number from 1 to 4"},
         {3, "first_k_dense_replace", "5", "first_k_dense_replace"},
+        {3, "intermediate_size", "null", "intermediate_size: expected a whole number"},
         {5, "layer_types", "[\"a\",\"b\",\"c\",\"d\"]", "layer_types[0]: a is not full_attention"},
         {3, "scoring_func", "\"softmax\"", "scoring_func softmax is not supported"},
         {3, "topk_method", "\"greedy\"", "topk_method greedy is not supported"},

@@ -138,6 +138,8 @@ static void calls_are_checked(void **state)
     sl_session *session = golden_session(engine);
     const int32_t ids[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
     const int32_t outside[] = {3, 512};
+    const sl_engine_options much = {.cache_bytes = UINT64_MAX}; /* only what is of use */
+    sl_engine_close(golden_open(MODEL, &much));
     sl_error err = {0};
     assert_int_equal(sl_session_eval(session, ids, 0, NULL, NULL, NULL, &err), SL_EINVAL);
     sl_error_clear(&err);

@@ -142,10 +142,17 @@ static bool choose_chunk(sl__plan *plan, const sl__plan_input *in, const sl_engi
     }
 }
 
+/* What was asked for the expert cache, no more than it can use; 0: nothing was. */
+static uint64_t asked_cache(const sl_engine_options *opt, const struct needs *needs)
+{
+    return opt->cache_bytes < needs->cache_maximum ? opt->cache_bytes : needs->cache_maximum;
+}
+
 static void choose(sl__plan *plan, const sl__plan_input *in, const sl_engine_options *opt,
                    const struct needs *needs)
 {
-    uint64_t target = opt->cache_bytes ? opt->cache_bytes : comfortable_cache(in, needs);
+    uint64_t asked = asked_cache(opt, needs);
+    uint64_t target = asked ? asked : comfortable_cache(in, needs);
     plan->embedding_resident = true;
     plan->resident = needs->weights;
     if (choose_chunk(plan, in, opt, target)) return;
@@ -155,7 +162,7 @@ static void choose(sl__plan *plan, const sl__plan_input *in, const sl_engine_opt
         plan->resident = needs->weights - needs->embedding;
         if (leaves(plan, target)) return;
     }
-    uint64_t least = opt->cache_bytes ? opt->cache_bytes : needs->cache_minimum;
+    uint64_t least = asked ? asked : needs->cache_minimum;
     bool may_shorten = !opt->context_tokens && !opt->expected_tokens;
     while (may_shorten && plan->context_tokens / 2 >= CONTEXT_LEAST && !leaves(plan, least)) {
         plan->context_tokens /= 2;
@@ -185,14 +192,14 @@ sl_status sl__plan_make(sl__plan *plan, const sl__plan_input *in, const sl_engin
     SL_TRY(gather_needs(&needs, in, err));
     SL_TRY(resolve(plan, in, opt, err));
     choose(plan, in, opt, &needs);
-    uint64_t least = opt->cache_bytes ? opt->cache_bytes : needs.cache_minimum;
+    uint64_t asked = asked_cache(opt, &needs), least = asked ? asked : needs.cache_minimum;
     if (least < needs.cache_minimum) {
         return SL_FAIL(err, SL_EBUDGET, "%s: an expert cache of %llu bytes is too small: %llu are "
                        "needed", in->path, (unsigned long long)least,
                        (unsigned long long)needs.cache_minimum);
     }
     if (!leaves(plan, least)) return too_small(plan, in, least, err);
-    plan->cache = opt->cache_bytes ? opt->cache_bytes : plan->budget - used(plan);
+    plan->cache = asked ? asked : plan->budget - used(plan);
     if (plan->cache > needs.cache_maximum) plan->cache = needs.cache_maximum;
     return SL_OK;
 }
@@ -206,5 +213,6 @@ uint64_t sl__plan_minimum(const sl__plan_input *in, const sl_engine_options *opt
     }
     plan.budget = 0;
     choose(&plan, in, opt, &needs);
-    return used(&plan) + (opt->cache_bytes ? opt->cache_bytes : needs.cache_minimum);
+    uint64_t asked = asked_cache(opt, &needs);
+    return used(&plan) + (asked ? asked : needs.cache_minimum);
 }

@@ -240,29 +240,29 @@ sl_status sl__read_corrected_routing(sl__moe_desc *m, const sl__config *c, sl_er
     return sl__config_f32_or(c, "routed_scaling_factor", 1e-6f, 1e6f, 1.0f, &r->scale, err);
 }
 
-static void make_dense(sl__moe_desc *m, uint32_t width)
+/* The width of dense layers has no default: it is required as soon as there is one. */
+static sl_status make_dense(sl__moe_desc *m, const sl__config *c, sl_error *err)
 {
-    *m = (sl__moe_desc){.shared_intermediate = width};
+    *m = (sl__moe_desc){0};
+    return sl__config_u32(c, "intermediate_size", 1, SL_WIDTH_MAX, &m->shared_intermediate, err);
 }
 
 sl_status sl__take_layers_after_dense(sl__model_desc *desc, const sl__config *c,
                                       const sl__layer_desc *layer, sl__arena *arena,
                                       sl_error *err)
 {
-    uint32_t dense, width;
+    uint32_t dense;
     SL_TRY(sl__config_u32_or(c, "first_k_dense_replace", 0, desc->layer_count, 0, &dense, err));
-    SL_TRY(sl__config_u32_or(c, "intermediate_size", 1, SL_WIDTH_MAX, 1, &width, err));
     SL_TRY(sl__take_layers(desc, desc->layer_count, layer, arena, err));
     for (uint32_t i = 0; i < dense; i++)
-        make_dense(&desc->layers[i].moe, width);
+        SL_TRY(make_dense(&desc->layers[i].moe, c, err));
     return SL_OK;
 }
 
 sl_status sl__read_dense_layers(sl__model_desc *desc, const sl__config *c, sl_error *err)
 {
-    uint32_t step, width;
+    uint32_t step;
     SL_TRY(sl__config_u32_or(c, "decoder_sparse_step", 1, SL_LAYERS_MAX, 1, &step, err));
-    SL_TRY(sl__config_u32_or(c, "intermediate_size", 1, SL_WIDTH_MAX, 1, &width, err));
     const json_t *only = sl__config_find(c, "mlp_only_layers");
     if (only && !json_is_array(only)) {
         return SL_FAIL(err, SL_EFORMAT, "%s: mlp_only_layers: expected a list", c->path);
@@ -278,7 +278,7 @@ sl_status sl__read_dense_layers(sl__model_desc *desc, const sl__config *c, sl_er
             }
             dense |= json_integer_value(number) == (json_int_t)i;
         }
-        if (dense) make_dense(&desc->layers[i].moe, width);
+        if (dense) SL_TRY(make_dense(&desc->layers[i].moe, c, err));
     }
     return SL_OK;
 }
