@@ -9,7 +9,6 @@
 #include "base/checked.h"
 #include "base/fail.h"
 #include "base/file.h"
-#include "base/hash.h"
 #include "base/pages.h"
 
 #define ALIGN 64u
@@ -89,6 +88,7 @@ struct loader {
     sl_engine *engine;
     sl_verify_rule verify;
     size_t used;
+    char *picked; /* where the role that is being put together from picked rows begins */
 };
 
 /* A few numbers of any weight type → float32. The staging memory is freed again. */
@@ -116,19 +116,18 @@ static sl_status check_tensor(const struct loader *l, const sl__tensor *tensor, 
                                   (size_t)SL_LOGITS_ROWS * e->desc.vocab * sizeof(float), err);
 }
 
-/* The picked rows of a tensor go to their place in the role, which the first piece has taken. */
+/* The picked rows of a tensor go to their place in the role. */
 static sl_status load_picks(const struct loader *l, const sl__tensor_spec *spec,
-                            const sl__tensor *tensor, const sl__weight *role, sl_error *err)
+                            const sl__tensor *tensor, size_t row_bytes, sl_error *err)
 {
     const sl__row_picks *p = &spec->picks;
     const sl__extent *extent = &tensor->extent;
     const sl__store *store = l->engine->store;
-    char *to = l->engine->weights + ((const char *)role->data - l->engine->weights);
-    to += (size_t)spec->first_row * role->row_bytes;
+    char *to = l->picked + (size_t)spec->first_row * row_bytes;
     if (!sl__spec_repeats(spec)) SL_TRY(check_tensor(l, tensor, err));
     for (uint32_t g = 0; g < p->groups; g++) {
-        uint64_t from = ((uint64_t)g * p->stride + p->offset) * role->row_bytes;
-        uint64_t bytes = (uint64_t)p->count * role->row_bytes;
+        uint64_t from = ((uint64_t)g * p->stride + p->offset) * row_bytes;
+        uint64_t bytes = (uint64_t)p->count * row_bytes;
         SL_TRY(sl__file_pread_all(sl__store_fd(store, extent->file),
                                   sl__store_file_path(store, extent->file), to, bytes,
                                   extent->offset + from, err));
@@ -162,8 +161,11 @@ static sl_status load_tensor(void *ctx, int64_t layer, const sl__tensor_spec *sp
     w.data = to;
     if (spec->picks.groups > 0) {
         w.rows = spec->role_rows;
-        if (spec->first_row == 0) *weight = w;
-        return load_picks(l, spec, tensor, weight, err);
+        if (spec->first_row == 0) {
+            *weight = w;
+            l->picked = to;
+        }
+        return load_picks(l, spec, tensor, w.row_bytes, err);
     }
     if (spec->klass == SL_CLASS_VECTOR) {
         w.dtype = SL_F32;

@@ -9,8 +9,6 @@
  */
 #include "engine/engine.h"
 
-#include <stdio.h>
-
 #include "base/checked.h"
 #include "base/fail.h"
 #include "base/sysmem.h"
@@ -19,7 +17,6 @@
 #define CONTEXT_LEAST 256u
 #define CHUNK_DEFAULT 512u
 #define CHUNK_MAX 65536u
-#define IO_THREADS_DEFAULT 8u
 #define MISC_BYTES ((uint64_t)256 << 10) /* descriptions, stacks' first pages, and the like */
 #define STACK_TOUCHED_BYTES ((uint64_t)48 << 10) /* of a compute thread */
 
