@@ -26,6 +26,12 @@ typedef struct sl__plan {
     bool embedding_resident;
 } sl__plan;
 
+/* All that a plan holds but the expert cache. */
+static inline uint64_t sl__plan_used(const sl__plan *plan)
+{
+    return plan->process + plan->resident + plan->state + plan->scratch + plan->io;
+}
+
 /* What a plan is made from. */
 typedef struct sl__plan_input {
     const sl__model_desc *desc;

@@ -101,16 +101,11 @@ static uint32_t largest_chunk(const sl__plan *plan, const sl_engine_options *opt
     return chunk;
 }
 
-static uint64_t used(const sl__plan *plan)
-{
-    return plan->process + plan->resident + plan->state + plan->scratch + plan->io;
-}
-
 /* Whether the plan leaves the cache `least` bytes. */
 static bool leaves(const sl__plan *plan, uint64_t least)
 {
     uint64_t need;
-    return sl__add_u64(&need, used(plan), least) && need <= plan->budget;
+    return sl__add_u64(&need, sl__plan_used(plan), least) && need <= plan->budget;
 }
 
 /* A cache that holds half of what one token touches is worth more than larger chunks. */
@@ -175,10 +170,10 @@ static sl_status too_small(const sl__plan *plan, const sl__plan_input *in, uint6
                    "%s: %.1f MiB of memory are not enough: %.1f MiB are needed (process %.1f, "
                    "resident weights %.1f, session %.1f, scratch %.1f, reads %.1f, experts %.1f); "
                    "a shorter context, a pack with fewer resident bits or more memory would do",
-                   in->path, (double)plan->budget / mib, (double)(used(plan) + cache) / mib,
-                   (double)plan->process / mib, (double)plan->resident / mib,
-                   (double)plan->state / mib, (double)plan->scratch / mib, (double)plan->io / mib,
-                   (double)cache / mib);
+                   in->path, (double)plan->budget / mib,
+                   (double)(sl__plan_used(plan) + cache) / mib, (double)plan->process / mib,
+                   (double)plan->resident / mib, (double)plan->state / mib,
+                   (double)plan->scratch / mib, (double)plan->io / mib, (double)cache / mib);
 }
 
 sl_status sl__plan_make(sl__plan *plan, const sl__plan_input *in, const sl_engine_options *opt,
@@ -196,7 +191,7 @@ sl_status sl__plan_make(sl__plan *plan, const sl__plan_input *in, const sl_engin
                        (unsigned long long)needs.cache_minimum);
     }
     if (!leaves(plan, least)) return too_small(plan, in, least, err);
-    plan->cache = asked ? asked : plan->budget - used(plan);
+    plan->cache = asked ? asked : plan->budget - sl__plan_used(plan);
     if (plan->cache > needs.cache_maximum) plan->cache = needs.cache_maximum;
     return SL_OK;
 }
@@ -211,5 +206,5 @@ uint64_t sl__plan_minimum(const sl__plan_input *in, const sl_engine_options *opt
     plan.budget = 0;
     choose(&plan, in, opt, &needs);
     uint64_t asked = asked_cache(opt, &needs);
-    return used(&plan) + (asked ? asked : needs.cache_minimum);
+    return sl__plan_used(&plan) + (asked ? asked : needs.cache_minimum);
 }

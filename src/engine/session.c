@@ -24,7 +24,7 @@ static void lay_state(sl_session *session)
 static sl_status check_room(const sl_engine *engine, sl_error *err)
 {
     const sl__plan *plan = &engine->plan;
-    uint64_t taken = plan->process + plan->resident + plan->scratch + plan->io + plan->cache;
+    uint64_t taken = sl__plan_used(plan) - plan->state + plan->cache;
     uint64_t left = plan->budget > taken ? plan->budget - taken : 0;
     if (engine->session_count == 0 || left / (engine->session_count + 1) >= plan->state) {
         return SL_OK;
