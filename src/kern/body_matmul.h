@@ -37,7 +37,7 @@ static void block_dot(const float *weights, const float *x, size_t x_stride, uin
                  SL_MM_ROWS, 2, 1);
     if (tokens - t == 1)
         tile_dot(w, w_bytes, x + t * x_stride, x_stride, whole, lanes + t * room, SL_MM_ROWS,
-                 SL_MM_ROWS, 1, 2);
+                 SL_MM_ROWS, 1, SL_VPAIR);
     if (whole == cols) return;
     for (t = 0; t < tokens; t++) {
         for (uint32_t r = 0; r < SL_MM_ROWS; r++)

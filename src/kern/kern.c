@@ -44,11 +44,20 @@ static bool has_avx2(void)
 }
 #endif
 
+#if defined(__x86_64__)
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
 /* Lowest first. */
 static const level levels[] = {
     {"ref", always, sl__kern_ref},
 #if defined(__x86_64__)
     {"avx2", has_avx2, sl__kern_avx2},
+    {"avx512", has_avx512, sl__kern_avx512},
 #endif
 };
 

@@ -1,4 +1,5 @@
-/* The sixteen lanes of the dot product as vectors of SL_VW floats (4 in ref/, 8 with AVX2), and the
+/* The sixteen lanes of the dot product as vectors of SL_VW floats (4 in ref/, 8 with AVX2, 16 with
+ * AVX-512), and the
  * register tiles that everything with a sum is made of. Private to the files under kern/, each of
  * which defines SL_VW first and is compiled with the flags of its level: the source is one, so the
  * order of every sum is one.
@@ -15,6 +16,7 @@
 
 #define SL_LANES   16u
 #define SL_VN      (SL_LANES / SL_VW) /* vectors that make the lanes */
+#define SL_VPAIR  (SL_VN < 2 ? SL_VN : 2u)
 #define SL_INLINE  static inline __attribute__((always_inline))
 #define SL_PERHAPS static inline __attribute__((unused)) /* not every file uses all */
 
@@ -36,8 +38,10 @@ SL_INLINE vec vec_set1(float a)
 {
 #if SL_VW == 4
     return (vec){a, a, a, a};
-#else
+#elif SL_VW == 8
     return (vec){a, a, a, a, a, a, a, a};
+#else
+    return (vec){a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a};
 #endif
 }
 
@@ -104,7 +108,7 @@ SL_PERHAPS void dot_rows(const void *rows, size_t row_bytes, uint32_t count, uin
         float acc[4][SL_LANES] = {{0}};
         uint32_t step = count - r >= 4 ? 4 : 1;
         if (step == 4)
-            tile_dot(w, row_bytes, x, 0, whole, acc[0], 4, 4, 1, 2);
+            tile_dot(w, row_bytes, x, 0, whole, acc[0], 4, 4, 1, SL_VPAIR);
         else
             tile_dot(w, row_bytes, x, 0, whole, acc[0], 1, 1, 1, SL_VN);
         for (uint32_t i = 0; i < step; i++) {

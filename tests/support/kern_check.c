@@ -121,8 +121,8 @@ unsigned level_count;
 int find_levels(void **state)
 {
     (void)state;
-    static const char *const names[] = {"ref", "avx2"};
-    for (unsigned i = 0; i < 2; i++) {
+    static const char *const names[] = {"ref", "avx2", "avx512"};
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
         sl__kern_init(&levels[level_count], names[i]);
         if (strcmp(levels[level_count].level, names[i]) == 0) level_count++;
     }

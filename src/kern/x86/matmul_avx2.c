@@ -1,11 +1,10 @@
 /* The weight types as floats with AVX2 and F16C, and the matrix product over eight-wide lanes.
  * Weights are opened 64 at a time, whatever the type, and become floats eight at a time; the
  * arithmetic of each is ref's. */
-#include <assert.h>
 #include <immintrin.h>
 
 #define SL_VW 8
-#include "kern/body_matmul.h"
+#include "kern/x86/group_types.h"
 
 /* 64 weights of a row, opened: value i of it is weights 8i … 8i+7. What a type does not use is
  * never computed. */
@@ -30,26 +29,6 @@ SL_INLINE __m128i load_16(const unsigned char *p)
 SL_INLINE __m256i load_codes(const unsigned char *p) /* 8 bytes as 32-bit numbers */
 {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
-}
-
-SL_INLINE uint32_t group_bytes(sl__dtype type) /* of 64 weights */
-{
-    switch (type) {
-    case SL_F32: return 256;
-    case SL_F16:
-    case SL_BF16: return 128;
-    case SL_Q8: return 68;
-    case SL_Q4: return 36;
-    case SL_Q3: return 28;
-    case SL_MXFP4: return 32;
-    default: return 20;
-    }
-}
-
-/* The scales `groups` groups on; NULL where the type has none apart. */
-SL_INLINE const unsigned char *scales_at(sl__dtype type, const unsigned char *s, size_t groups)
-{
-    return type == SL_MXFP4 ? s + groups * (SL_GROUP / SL_MX_GROUP) : NULL;
 }
 
 /* s: the group's scales, where they lie apart. */
@@ -134,131 +113,9 @@ SL_INLINE __m256 group_value(sl__dtype type, const opened *o, unsigned i)
     }
 }
 
-SL_INLINE void dequant_groups(sl__dtype type, const unsigned char *p, const unsigned char *s,
-                              uint32_t count, float *out)
-{
-    uint32_t i = 0;
-    for (; count - i >= SL_GROUP; i += SL_GROUP, p += group_bytes(type)) {
-        opened o = open_group(type, p, scales_at(type, s, i / SL_GROUP));
-        for (unsigned j = 0; j < 8; j++)
-            vec_store(out + i + 8 * j, group_value(type, &o, j));
-    }
-    if (i == count) return;
-    /* The last block of a grouped type is whole; other types end with the row, or with a block that
-     * is half a group. */
-    unsigned char last[256] = {0}, last_scales[2] = {0};
-    float value[SL_GROUP];
-    bool cut = type <= SL_BF16 || type == SL_MXFP4;
-    if (type <= SL_BF16) {
-        memcpy(last, p, (size_t)(count - i) * (group_bytes(type) / SL_GROUP));
-    } else if (type == SL_MXFP4) {
-        uint32_t blocks = (count - i + SL_MX_GROUP - 1) / SL_MX_GROUP;
-        memcpy(last, p, blocks * (SL_MX_GROUP / 2));
-        memcpy(last_scales, scales_at(type, s, i / SL_GROUP), blocks);
-    }
-    opened o = open_group(type, cut ? last : p, last_scales);
-    for (unsigned j = 0; j < 8; j++)
-        vec_store(value + 8 * j, group_value(type, &o, j));
-    memcpy(out + i, value, (count - i) * sizeof(float));
-}
-
-static void dequant_span(sl__dtype type, const unsigned char *row, const unsigned char *scales,
-                         uint32_t first, uint32_t count, float *out)
-{
-    const size_t group = first / SL_GROUP;
-    switch (type) {
-    case SL_F32: dequant_groups(SL_F32, row + group * 256, NULL, count, out); break;
-    case SL_F16: dequant_groups(SL_F16, row + group * 128, NULL, count, out); break;
-    case SL_BF16: dequant_groups(SL_BF16, row + group * 128, NULL, count, out); break;
-    case SL_Q8: dequant_groups(SL_Q8, row + group * 68, NULL, count, out); break;
-    case SL_Q4: dequant_groups(SL_Q4, row + group * 36, NULL, count, out); break;
-    case SL_Q3: dequant_groups(SL_Q3, row + group * 28, NULL, count, out); break;
-    case SL_Q2: dequant_groups(SL_Q2, row + group * 20, NULL, count, out); break;
-    case SL_MXFP4:
-        scales = scales_at(SL_MXFP4, scales, group);
-        dequant_groups(SL_MXFP4, row + group * 32, scales, count, out);
-        break;
-    default: assert(type < SL_DTYPE_COUNT);
-    }
-}
-
-/* R (a constant) rows with one token, the weights never leaving the registers. */
-SL_INLINE void rows_dot(sl__dtype type, const unsigned char *w, size_t row_bytes,
-                        const unsigned char *scales, size_t scale_row_bytes, uint32_t cols,
-                        const float *x, float *y, uint32_t R)
-{
-    const uint32_t whole = cols & ~(SL_GROUP - 1u);
-    __m256 s[4][2];
-    for (uint32_t r = 0; r < R; r++)
-        s[r][0] = s[r][1] = _mm256_setzero_ps();
-    const unsigned char *p = w;
-    for (uint32_t c = 0; c < whole; c += SL_GROUP, p += group_bytes(type)) {
-        for (uint32_t r = 0; r < R; r++) {
-            const unsigned char *apart = scale_row(scales, scale_row_bytes, r);
-            opened o = open_group(type, p + r * row_bytes, scales_at(type, apart, c / SL_GROUP));
-            for (unsigned i = 0; i < 8; i++)
-                s[r][i % 2] += group_value(type, &o, i) * vec_load(x + c + 8 * i);
-        }
-    }
-    for (uint32_t r = 0; r < R; r++) {
-        float acc[SL_LANES], rest[SL_GROUP];
-        vec_store(acc, s[r][0]);
-        vec_store(acc + 8, s[r][1]);
-        if (whole < cols) {
-            uint32_t lanes = (cols - whole) & ~(SL_LANES - 1u);
-            const unsigned char *apart = scale_row(scales, scale_row_bytes, r);
-            dequant_groups(type, p + r * row_bytes, scales_at(type, apart, whole / SL_GROUP),
-                           cols - whole, rest);
-            tile_dot((const unsigned char *)rest, 0, x + whole, 0, lanes, acc, 1, 1, 1, SL_VN);
-            tail_dot((const unsigned char *)(rest + lanes), x + whole + lanes, cols - whole - lanes,
-                     acc);
-        }
-        y[r] = lanes_fold(acc);
-    }
-}
-
-SL_INLINE void matvec(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
-                      size_t scale_row_bytes, uint32_t rows, uint32_t cols, const float *x,
-                      float *y)
-{
-    const unsigned char *row = w;
-    uint32_t r = 0;
-    for (; rows - r >= 4; r += 4, row += 4 * row_bytes)
-        rows_dot(type, row, row_bytes, scale_row(scales, scale_row_bytes, r), scale_row_bytes, cols,
-                 x, y + r, 4);
-    for (; r < rows; r++, row += row_bytes)
-        rows_dot(type, row, row_bytes, scale_row(scales, scale_row_bytes, r), scale_row_bytes, cols,
-                 x, y + r, 1);
-}
-
-static void matmul_avx2(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
-                        size_t scale_row_bytes, uint32_t rows, uint32_t cols, const float *x,
-                        size_t x_stride, uint32_t tokens, float *y, size_t y_stride, float *tmp)
-{
-    if (tokens != 1) {
-        matmul(type, w, row_bytes, scales, scale_row_bytes, rows, cols, x, x_stride, tokens, y,
-               y_stride, tmp);
-        return;
-    }
-    switch (type) {
-    case SL_F32: matvec(SL_F32, w, row_bytes, NULL, 0, rows, cols, x, y); break;
-    case SL_F16: matvec(SL_F16, w, row_bytes, NULL, 0, rows, cols, x, y); break;
-    case SL_BF16: matvec(SL_BF16, w, row_bytes, NULL, 0, rows, cols, x, y); break;
-    case SL_Q8: matvec(SL_Q8, w, row_bytes, NULL, 0, rows, cols, x, y); break;
-    case SL_Q4: matvec(SL_Q4, w, row_bytes, NULL, 0, rows, cols, x, y); break;
-    case SL_Q3: matvec(SL_Q3, w, row_bytes, NULL, 0, rows, cols, x, y); break;
-    case SL_Q2: matvec(SL_Q2, w, row_bytes, NULL, 0, rows, cols, x, y); break;
-    case SL_MXFP4:
-        matvec(SL_MXFP4, w, row_bytes, scales, scale_row_bytes, rows, cols, x, y);
-        break;
-    default: assert(type < SL_DTYPE_COUNT);
-    }
-}
+#include "kern/x86/body_groups.h"
 
 void sl__kern_avx2_matmul(sl__kern *kern)
 {
-    kern->dequant_row = dequant_row;
-    kern->matmul = matmul_avx2;
-    kern->matmul_t = matmul_t;
-    kern->dot = dot;
+    fill_matmul(kern);
 }

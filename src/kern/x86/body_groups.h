@@ -1,0 +1,143 @@
+/* Weights opened a group of 64 at a time, and the product with one token, the weights never leaving
+ * the registers: what the levels with wide vectors share. The file that includes this has defined
+ * SL_VW and
+ *
+ *     opened       a group, opened; value i of it is weights SL_VW·i … SL_VW·(i + 1) - 1
+ *     open_group   (type, bytes, scales that lie apart)
+ *     group_value  (type, &opened, i) -> vec; i is a constant at every call
+ */
+#ifndef SL_KERN_X86_BODY_GROUPS_H
+#define SL_KERN_X86_BODY_GROUPS_H
+
+#include <assert.h>
+
+#include "kern/x86/group_types.h"
+
+SL_INLINE void dequant_groups(sl__dtype type, const unsigned char *p, const unsigned char *s,
+                              uint32_t count, float *out)
+{
+    uint32_t i = 0;
+    for (; count - i >= SL_GROUP; i += SL_GROUP, p += group_bytes(type)) {
+        opened o = open_group(type, p, scales_at(type, s, i / SL_GROUP));
+        for (unsigned j = 0; j < SL_GROUP / SL_VW; j++)
+            vec_store(out + i + SL_VW * j, group_value(type, &o, j));
+    }
+    if (i == count) return;
+    /* The last block of a grouped type is whole; other types end with the row, or with a block that
+     * is half a group. */
+    unsigned char last[256] = {0}, last_scales[2] = {0};
+    float value[SL_GROUP];
+    bool cut = type <= SL_BF16 || type == SL_MXFP4;
+    if (type <= SL_BF16) {
+        memcpy(last, p, (size_t)(count - i) * (group_bytes(type) / SL_GROUP));
+    } else if (type == SL_MXFP4) {
+        uint32_t blocks = (count - i + SL_MX_GROUP - 1) / SL_MX_GROUP;
+        memcpy(last, p, blocks * (SL_MX_GROUP / 2));
+        memcpy(last_scales, scales_at(type, s, i / SL_GROUP), blocks);
+    }
+    opened o = open_group(type, cut ? last : p, last_scales);
+    for (unsigned j = 0; j < SL_GROUP / SL_VW; j++)
+        vec_store(value + SL_VW * j, group_value(type, &o, j));
+    memcpy(out + i, value, (count - i) * sizeof(float));
+}
+
+static void dequant_span(sl__dtype type, const unsigned char *row, const unsigned char *scales,
+                         uint32_t first, uint32_t count, float *out)
+{
+    const size_t group = first / SL_GROUP;
+    switch (type) {
+    case SL_F32: dequant_groups(SL_F32, row + group * 256, NULL, count, out); break;
+    case SL_F16: dequant_groups(SL_F16, row + group * 128, NULL, count, out); break;
+    case SL_BF16: dequant_groups(SL_BF16, row + group * 128, NULL, count, out); break;
+    case SL_Q8: dequant_groups(SL_Q8, row + group * 68, NULL, count, out); break;
+    case SL_Q4: dequant_groups(SL_Q4, row + group * 36, NULL, count, out); break;
+    case SL_Q3: dequant_groups(SL_Q3, row + group * 28, NULL, count, out); break;
+    case SL_Q2: dequant_groups(SL_Q2, row + group * 20, NULL, count, out); break;
+    case SL_MXFP4:
+        scales = scales_at(SL_MXFP4, scales, group);
+        dequant_groups(SL_MXFP4, row + group * 32, scales, count, out);
+        break;
+    default: assert(type < SL_DTYPE_COUNT);
+    }
+}
+
+/* R (a constant) rows with one token, the weights never leaving the registers. */
+SL_INLINE void rows_dot(sl__dtype type, const unsigned char *w, size_t row_bytes,
+                        const unsigned char *scales, size_t scale_row_bytes, uint32_t cols,
+                        const float *x, float *y, uint32_t R)
+{
+    const uint32_t whole = cols & ~(SL_GROUP - 1u);
+    vec s[4][SL_VN];
+    memset(s, 0, sizeof s);
+    const unsigned char *p = w;
+    for (uint32_t c = 0; c < whole; c += SL_GROUP, p += group_bytes(type)) {
+        for (uint32_t r = 0; r < R; r++) {
+            const unsigned char *apart = scale_row(scales, scale_row_bytes, r);
+            opened o = open_group(type, p + r * row_bytes, scales_at(type, apart, c / SL_GROUP));
+            for (unsigned i = 0; i < SL_GROUP / SL_VW; i++)
+                s[r][i % SL_VN] += group_value(type, &o, i) * vec_load(x + c + SL_VW * i);
+        }
+    }
+    for (uint32_t r = 0; r < R; r++) {
+        float acc[SL_LANES], rest[SL_GROUP];
+        memcpy(acc, s[r], sizeof acc);
+        if (whole < cols) {
+            uint32_t lanes = (cols - whole) & ~(SL_LANES - 1u);
+            const unsigned char *apart = scale_row(scales, scale_row_bytes, r);
+            dequant_groups(type, p + r * row_bytes, scales_at(type, apart, whole / SL_GROUP),
+                           cols - whole, rest);
+            tile_dot((const unsigned char *)rest, 0, x + whole, 0, lanes, acc, 1, 1, 1, SL_VN);
+            tail_dot((const unsigned char *)(rest + lanes), x + whole + lanes, cols - whole - lanes,
+                     acc);
+        }
+        y[r] = lanes_fold(acc);
+    }
+}
+
+SL_INLINE void matvec(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
+                      size_t scale_row_bytes, uint32_t rows, uint32_t cols, const float *x,
+                      float *y)
+{
+    const unsigned char *row = w;
+    uint32_t r = 0;
+    for (; rows - r >= 4; r += 4, row += 4 * row_bytes)
+        rows_dot(type, row, row_bytes, scale_row(scales, scale_row_bytes, r), scale_row_bytes, cols,
+                 x, y + r, 4);
+    for (; r < rows; r++, row += row_bytes)
+        rows_dot(type, row, row_bytes, scale_row(scales, scale_row_bytes, r), scale_row_bytes, cols,
+                 x, y + r, 1);
+}
+
+static void matmul_one(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
+                       size_t scale_row_bytes, uint32_t rows, uint32_t cols, const float *x,
+                       size_t x_stride, uint32_t tokens, float *y, size_t y_stride, float *tmp)
+{
+    if (tokens != 1) {
+        matmul(type, w, row_bytes, scales, scale_row_bytes, rows, cols, x, x_stride, tokens, y,
+               y_stride, tmp);
+        return;
+    }
+    switch (type) {
+    case SL_F32: matvec(SL_F32, w, row_bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_F16: matvec(SL_F16, w, row_bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_BF16: matvec(SL_BF16, w, row_bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_Q8: matvec(SL_Q8, w, row_bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_Q4: matvec(SL_Q4, w, row_bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_Q3: matvec(SL_Q3, w, row_bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_Q2: matvec(SL_Q2, w, row_bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_MXFP4:
+        matvec(SL_MXFP4, w, row_bytes, scales, scale_row_bytes, rows, cols, x, y);
+        break;
+    default: assert(type < SL_DTYPE_COUNT);
+    }
+}
+
+SL_INLINE void fill_matmul(sl__kern *kern)
+{
+    kern->dequant_row = dequant_row;
+    kern->matmul = matmul_one;
+    kern->matmul_t = matmul_t;
+    kern->dot = dot;
+}
+
+#endif
