@@ -19,25 +19,22 @@
 
 #include "kern/kern.h"
 #include "kern_check.h"
+#include "plain_blocks.h"
 
-static const sl__dtype weight_types[] = {SL_F32, SL_F16, SL_BF16, SL_Q8,
-                                         SL_Q4,  SL_Q3,  SL_Q2,   SL_MXFP4};
+static const sl__dtype weight_types[] = {
+    SL_F32,     SL_F16,    SL_BF16,   SL_Q8,          SL_Q4,    SL_Q3,   SL_Q2,
+    SL_MXFP4,   SL_Q4_0,   SL_Q4_1,   SL_Q5_0,        SL_Q5_1,  SL_Q8_0, SL_IQ4_NL,
+    SL_Q2_K,    SL_Q3_K,   SL_Q4_K,   SL_Q5_K,        SL_Q6_K,  SL_NVFP4, SL_IQ4_XS,
+    SL_IQ2_XXS, SL_IQ2_XS, SL_IQ2_S,  SL_MXFP4_BLOCK, SL_IQ3_S, SL_IQ3_XXS,
+};
 #define WEIGHT_TYPES (sizeof weight_types / sizeof weight_types[0])
+_Static_assert(WEIGHT_TYPES == SL_DTYPE_COUNT, "all of them");
 
 /* ---- the contract, plainly ------------------------------------------------------------------- */
 
 static uint16_t u16_at(const unsigned char *p)
 {
     return (uint16_t)(p[0] | p[1] << 8);
-}
-
-static float plain_f16(uint16_t h)
-{
-    int exponent = h >> 10 & 31, fraction = h & 1023;
-    double value = exponent == 31  ? (fraction != 0 ? (double)NAN : (double)INFINITY)
-                   : exponent != 0 ? ldexp(1024 + fraction, exponent - 25)
-                                   : ldexp(fraction, -24);
-    return (float)((h & 0x8000) != 0 ? -value : value);
 }
 
 static unsigned plain_code(sl__dtype type, const unsigned char *codes, uint32_t i)
@@ -66,11 +63,12 @@ static float plain_weight(sl__dtype type, const unsigned char *row, const unsign
 {
     float value;
     if (type == SL_MXFP4) return plain_mxfp4(row, scales, c);
+    if (sl__dtype_is_block(type)) return plain_block_weight(type, row, c);
     if (type == SL_F32) {
         memcpy(&value, row + (size_t)c * 4, 4);
         return value;
     }
-    if (type == SL_F16) return plain_f16(u16_at(row + (size_t)c * 2));
+    if (type == SL_F16) return plain_half(u16_at(row + (size_t)c * 2));
     if (type == SL_BF16) return sl__bf16_to_f32(u16_at(row + (size_t)c * 2));
     const unsigned char *block = row + (size_t)(c / 64) * sl__dtype_block_bytes(type);
     float scale = sl__bf16_to_f32(u16_at(block)), minimum = sl__bf16_to_f32(u16_at(block + 2));
@@ -109,7 +107,9 @@ static void fill_weights(sl__dtype type, unsigned char *p, size_t row_bytes, uin
         for (size_t i = 0; i + unit <= row_bytes; i += unit) {
             float f = random_float(-2, 2);
             uint16_t h[2] = {sl__f32_to_bf16(random_float(0, 0.1f)), sl__f32_to_bf16(f)};
-            if (type == SL_F32)
+            if (sl__dtype_is_block(type))
+                tame_block(type, row + i);
+            else if (type == SL_F32)
                 memcpy(row + i, &f, 4);
             else if (type == SL_F16)
                 row[i + 1] = (unsigned char)((row[i + 1] & 0x87u) | (random_u32() % 16 << 3));
@@ -157,7 +157,9 @@ static void test_dtype_table(void **state)
     assert_string_equal(sl__dtype_name(SL_DTYPE_ALL), "?");
     assert_int_equal(sl__dtype_block_bytes(SL_DTYPE_ALL), 0);
 
-    static const uint32_t bytes[] = {256, 128, 128, 68, 36, 28, 20, 32};
+    static const uint32_t bytes[] = {256, 128, 128, 68,  36, 28,  20,  32,  36,
+                                     40,  44,  48,  68,  36, 84,  110, 144, 176,
+                                     210, 36,  136, 66,  74, 82,  34,  110, 98};
     for (unsigned i = 0; i < WEIGHT_TYPES; i++) {
         assert_int_equal(row_bytes_of(weight_types[i], 64), bytes[i]);
         assert_int_equal(row_bytes_of(weight_types[i], 0), 0);
@@ -171,6 +173,8 @@ static void test_dtype_table(void **state)
     assert_int_equal(sl__dtype_scale_row_bytes(SL_Q4, 64), 0);
     assert_int_equal(row_bytes_of(SL_Q4, 1), 36);
     assert_int_equal(row_bytes_of(SL_Q4, 65), 72);
+    assert_int_equal(row_bytes_of(SL_Q8_0, 65), 102);
+    assert_int_equal(row_bytes_of(SL_Q6_K, 257), 420);
     uint64_t size = 7;
     assert_false(sl__dtype_row_bytes(SL_F32, UINT64_MAX / 2, &size));
     assert_false(sl__dtype_row_bytes(SL_F64, UINT64_MAX, &size));
@@ -187,7 +191,7 @@ static void test_halves(void **state)
     for (uint32_t i = 0; i < n; i++) {
         row[2 * i] = (unsigned char)i;
         row[2 * i + 1] = (unsigned char)(i >> 8);
-        want16[i] = plain_f16((uint16_t)i);
+        want16[i] = plain_half((uint16_t)i);
         uint32_t bits = i << 16;
         memcpy(&want_b[i], &bits, 4);
         float got = sl__f16_to_f32((uint16_t)i), back = sl__bf16_to_f32((uint16_t)i);
@@ -432,6 +436,40 @@ static void test_matmul_t(void **state)
                 s.y_stride = cols + random_u32() % 5;
                 check_matmul_t(&s);
             }
+        }
+    }
+}
+
+/* Blocks whose scales are any bytes, infinities and NaN among them, and x that has some, too. */
+static void test_wild_blocks(void **state)
+{
+    (void)state;
+    check_seed(17);
+    const uint32_t rows = 5, cols = 1184;
+    for (unsigned i = 0; i < WEIGHT_TYPES; i++) {
+        sl__dtype type = weight_types[i];
+        if (!sl__dtype_is_block(type)) continue;
+        size_t bytes = row_bytes_of(type, cols);
+        for (unsigned round = 0; round < 8; round++) {
+            unsigned char *w = guarded(rows * bytes, random_u32() % 8);
+            for (size_t b = 0; b < rows * bytes; b++)
+                w[b] = (unsigned char)random_u32();
+            float *x = random_floats(cols), *row = floats(cols), *want = floats(rows);
+            x[random_u32() % cols] = round % 2 ? INFINITY : 0;
+            for (uint32_t r = 0; r < rows; r++) {
+                for (uint32_t c = 0; c < cols; c++)
+                    row[c] = plain_block_weight(type, w + r * bytes, c);
+                want[r] = plain_dot(row, x, cols);
+            }
+            for EACH_LEVEL(kern) {
+                float *y = floats(rows), *out = floats(cols);
+                float *tmp = floats(sl__kern_matmul_tmp(cols, 1));
+                kern->matmul(type, w, bytes, NULL, 0, rows, cols, x, cols, 1, y, rows, tmp);
+                assert_bits(y, want, rows, sl__dtype_name(type));
+                kern->dequant_row(type, w + (rows - 1) * bytes, NULL, out, cols);
+                assert_bits(out, row, cols, sl__dtype_name(type));
+            }
+            check_buffers();
         }
     }
 }
@@ -763,6 +801,7 @@ int main(void)
         cmocka_unit_test(test_mxfp4_values),
         cmocka_unit_test(test_matmul),
         cmocka_unit_test(test_matmul_t),
+        cmocka_unit_test(test_wild_blocks),
         cmocka_unit_test(test_matmul_contains_nan),
         cmocka_unit_test(test_dot_axpy),
         cmocka_unit_test(test_norms),

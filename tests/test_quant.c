@@ -409,6 +409,23 @@ static void what_cannot_be_stored_is_named(void **state)
     assert_int_equal(sl__quant_row(SL_Q4, x, 0, row, NULL), SL_OK);
 }
 
+static void types_without_an_encoder_are_refused(void **state)
+{
+    (void)state;
+    float x[256] = {0};
+    for (unsigned type = 0; type < (unsigned)SL_DTYPE_ALL; type++) {
+        unsigned char row[1024] = {0};
+        sl_error err = {0};
+        char want[64];
+        bool fits = type <= SL_Q2;
+        sl_status status = sl__quant_row((sl__dtype)type, x, 256, row, &err);
+        assert_int_equal(status, fits ? SL_OK : SL_EUNSUPPORTED);
+        if (fits) continue;
+        snprintf(want, sizeof want, "%s cannot be encoded", sl__dtype_name((sl__dtype)type));
+        assert_string_equal(err.message, want);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -420,6 +437,7 @@ int main(void)
         cmocka_unit_test(tails_have_zero_codes_and_no_influence),
         cmocka_unit_test(halves_round_to_nearest_even),
         cmocka_unit_test(what_cannot_be_stored_is_named),
+        cmocka_unit_test(types_without_an_encoder_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

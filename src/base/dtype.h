@@ -18,6 +18,13 @@
  *     codes   16 bytes: byte i holds codes 2i (low nibble) and 2i+1 (high); the high bit of a code
  *             is its sign, the others stand for 0, 0.5, 1, 1.5, 2, 3, 4, 6            4.25 bit
  *     scales  a byte s: 2^(s−127); 255 is NaN                weight = value of the code * scale
+ *
+ * The block types from q4_0 to nvfp4 are GGUF's, byte for byte: a block holds its own scales, some
+ * minimums too, and 32, 64 or 256 weights of a row; kern/body_blocks.h says how each lies. Their
+ * arithmetic is float32: the block's scale times the sub-block's, times the code, plus or minus
+ * the minimum. No product of these has more than 24 digits, so each is exact, and a weight is
+ * rounded once at most, by the sum. mxfp4_block is MXFP4 as GGUF has it, scale and codes together:
+ * its low halves are weights 0 … 15, its scale 255 is 2^128, and its code of minus zero is 0.
  */
 #ifndef SL_BASE_DTYPE_H
 #define SL_BASE_DTYPE_H
@@ -36,6 +43,25 @@ typedef enum sl__dtype {
     SL_Q3,
     SL_Q2,
     SL_MXFP4,
+    SL_Q4_0, /* the first of GGUF's blocks */
+    SL_Q4_1,
+    SL_Q5_0,
+    SL_Q5_1,
+    SL_Q8_0,
+    SL_IQ4_NL,
+    SL_MXFP4_BLOCK,
+    SL_NVFP4,
+    SL_Q2_K,
+    SL_Q3_K,
+    SL_Q4_K,
+    SL_Q5_K,
+    SL_Q6_K,
+    SL_IQ4_XS,
+    SL_IQ2_XXS,
+    SL_IQ2_XS,
+    SL_IQ2_S,
+    SL_IQ3_XXS,
+    SL_IQ3_S, /* the last of them */
     SL_DTYPE_COUNT, /* the types above can be weights */
     /* Known to readers, never computed with: */
     SL_I8 = SL_DTYPE_COUNT,
@@ -59,7 +85,7 @@ typedef enum sl__dtype {
 
 const char *sl__dtype_name(sl__dtype type);                /* "bf16"; static */
 bool sl__dtype_parse(const char *name, sl__dtype *out);    /* names as above, lower case */
-uint32_t sl__dtype_block_weights(sl__dtype type);          /* 1, SL_GROUP, SL_MX_GROUP */
+uint32_t sl__dtype_block_weights(sl__dtype type);          /* 1, 32, 64 or 256 */
 uint32_t sl__dtype_block_bytes(sl__dtype type);
 /* Bytes of a row of cols weights (without scales that lie apart); false on overflow. */
 bool sl__dtype_row_bytes(sl__dtype type, uint64_t cols, uint64_t *bytes);
@@ -67,6 +93,18 @@ bool sl__dtype_row_bytes(sl__dtype type, uint64_t cols, uint64_t *bytes);
  * there: 0 for all other types. */
 bool sl__dtype_has_scales(sl__dtype type);
 uint64_t sl__dtype_scale_row_bytes(sl__dtype type, uint64_t cols);
+
+/* Whether a row of the type is made of GGUF's blocks. */
+static inline bool sl__dtype_is_block(sl__dtype type)
+{
+    return type >= SL_Q4_0 && type <= SL_IQ3_S;
+}
+
+/* Whether rows can be encoded in the type (quant/quant.h). */
+static inline bool sl__dtype_has_encoder(sl__dtype type)
+{
+    return type <= SL_Q2;
+}
 
 /* Adds a type's name to a list such as "q4, q8", unless it is in it or does not fit. */
 void sl__dtype_list_add(char *list, size_t list_size, sl__dtype type);

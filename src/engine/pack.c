@@ -313,10 +313,7 @@ static sl_status parse_type(const char *name, const char *option, sl__dtype *out
         *out = SL_DTYPE_ALL;
         return SL_OK;
     }
-    /* Those that have an encoder. */
-    if (sl__dtype_parse(text, out) && *out < SL_DTYPE_COUNT && !sl__dtype_has_scales(*out)) {
-        return SL_OK;
-    }
+    if (sl__dtype_parse(text, out) && sl__dtype_has_encoder(*out)) return SL_OK;
     return SL_FAIL(err, SL_EINVAL, "%s: %s is not one of keep, f32, f16, bf16, q8, q4, q3, q2",
                    option, text);
 }

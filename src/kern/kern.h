@@ -11,7 +11,7 @@
  * with lanes s[0..15] = 0, weight c of a row adds w[c]*x[c] to s[c % 16] in increasing c
  * (product rounded, then sum rounded: no fused multiply-add); then the lanes are folded,
  * s[i] += s[i + 8] for i < 8, then + 4, + 2, + 1, and s[0] is the result. A weight of a grouped
- * type is round(round(scale * code) + minimum).
+ * type is round(round(scale * code) + minimum), and so is one of the block types (base/dtype.h).
  *
  * Types with a plane of scales (sl__dtype_has_scales) come with a pointer to it, `scales`, and the
  * distance of its rows, `scale_row_bytes`; for all others the two are not looked at.

@@ -334,7 +334,8 @@ sl_status sl__quant_row(sl__dtype type, const float *x, uint32_t cols, void *row
 {
     uint8_t *p = row;
     if (type >= SL_Q8 && type <= SL_Q2) return quant_grouped(type, x, cols, row, err);
-    assert(type == SL_F32 || type == SL_F16 || type == SL_BF16);
+    if (!sl__dtype_has_encoder(type))
+        return SL_FAIL(err, SL_EUNSUPPORTED, "%s cannot be encoded", sl__dtype_name(type));
     for (uint32_t i = 0; i < cols; i++) {
         if (!is_finite(x[i])) return refuse(type, x, i, err);
         if (type == SL_F32) {

@@ -15,7 +15,8 @@
  * only), and narrower types search scale and minimum for the least squared error.
  * A NaN or an infinity, or a value beyond the type's range (for grouped types: a block that
  * scale * code + minimum would cover only by leaving float), is SL_ENUMERIC (err says at which
- * column). The result depends on the input alone. Allocates nothing. */
+ * column); a type without an encoder (sl__dtype_has_encoder) is SL_EUNSUPPORTED. The result depends
+ * on the input alone. Allocates nothing. */
 sl_status sl__quant_row(sl__dtype type, const float *x, uint32_t cols, void *row, sl_error *err);
 
 #endif

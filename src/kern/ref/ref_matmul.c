@@ -1,73 +1,38 @@
 /* The weight types as floats, and the matrix product: the definition. */
-#include <assert.h>
-
 #define SL_VW 4
-#include "kern/body_matmul.h"
+#include "kern/body_blocks.h"
 
-/* Sixteen codes; each operation is on every byte for itself. */
-typedef uint8_t codes16 __attribute__((vector_size(16)));
-
-static codes16 load_codes(const unsigned char *p)
+SL_INLINE codes16 lookup16(codes16 table, codes16 index)
 {
-    codes16 v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-static void store_codes(unsigned char *p, codes16 v)
-{
-    memcpy(p, &v, sizeof v);
+    codes16 found;
+    for (unsigned i = 0; i < 16; i++)
+        found[i] = table[index[i]];
+    return found;
 }
 
 static void unpack_q4(const unsigned char *p, unsigned char code[SL_GROUP])
 {
     for (unsigned i = 0; i < 32; i += 16) {
-        codes16 b = load_codes(p + i);
-        store_codes(code + i, b & 15);
-        store_codes(code + i + 32, b >> 4);
+        codes16 b = codes_load(p + i);
+        codes_store(code + i, b & 15);
+        codes_store(code + i + 32, b >> 4);
     }
 }
 
 static void unpack_q2(const unsigned char *p, unsigned char code[SL_GROUP])
 {
-    codes16 b = load_codes(p);
-    store_codes(code, b & 3);
-    store_codes(code + 16, (b >> 2) & 3);
-    store_codes(code + 32, (b >> 4) & 3);
-    store_codes(code + 48, b >> 6);
+    codes16 b = codes_load(p);
+    codes_store(code, b & 3);
+    codes_store(code + 16, (b >> 2) & 3);
+    codes_store(code + 32, (b >> 4) & 3);
+    codes_store(code + 48, b >> 6);
 }
 
 static void unpack_q3(const unsigned char *p, unsigned char code[SL_GROUP])
 {
-    const codes16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     unpack_q2(p, code);
-    for (unsigned k = 0; k < 4; k++) {
-        /* Each of two bytes eight times, so that every code finds its bit in a byte of its own. */
-        uint64_t spread[2];
-        for (unsigned i = 0; i < 2; i++)
-            spread[i] = p[16 + 2 * k + i] * UINT64_C(0x0101010101010101);
-        codes16 third;
-        memcpy(&third, spread, sizeof third);
-        third = (codes16)((third & bit) == bit) & 4;
-        store_codes(code + 16 * k, load_codes(code + 16 * k) | third);
-    }
-}
-
-/* sl__f16_to_f32 without a branch, for loops that become vectors: the exponent is put right by a
- * multiplication, which is exact and normalises subnormals too. */
-static float half_value(uint16_t h)
-{
-    uint32_t bits = (uint32_t)(h & 0x7fffu) << 13;
-    float magnitude;
-    memcpy(&magnitude, &bits, sizeof magnitude);
-    magnitude *= 0x1p+112f;
-    uint32_t finite;
-    memcpy(&finite, &magnitude, sizeof finite);
-    uint32_t special = bits | 0x7f800000u | ((h & 0x3ffu) != 0 ? 0x400000u : 0u);
-    uint32_t u = (h & 0x7c00u) == 0x7c00u ? special : finite;
-    u |= (uint32_t)(h & 0x8000u) << 16;
-    memcpy(&magnitude, &u, sizeof magnitude);
-    return magnitude;
+    for (unsigned k = 0; k < 4; k++)
+        codes_store(code + 16 * k, codes_load(code + 16 * k) | (spread_bits(p + 16 + 2 * k) & 4));
 }
 
 SL_INLINE void dequant_halves(sl__dtype type, const unsigned char *p, float *out, uint32_t count)
@@ -111,12 +76,12 @@ static void dequant_mxfp4_block(const unsigned char *codes, unsigned char scale,
     /* Of twice the value, a whole number: 0, 1, 2, 3, 4, 6, 8, 12. Halving is exact. */
     unsigned char twice[2][16], negative[2][16];
     float half = sl__e8m0_to_f32(scale) * 0.5f;
-    codes16 b = load_codes(codes);
+    codes16 b = codes_load(codes);
     for (unsigned k = 0; k < 2; k++) {
         codes16 code = k == 0 ? b & 15 : b >> 4, c = code & 7;
         c += ((codes16)(c > 4) & (c - 4)) + ((codes16)(c > 6) & 2);
-        store_codes(twice[k], c);
-        store_codes(negative[k], code >> 3);
+        codes_store(twice[k], c);
+        codes_store(negative[k], code >> 3);
     }
     for (unsigned i = 0; i < SL_MX_GROUP / 2; i++) {
         /* A zero keeps its sign, too. */
@@ -154,6 +119,10 @@ static void dequant_span(sl__dtype type, const unsigned char *row, const unsigne
         for (; count - i >= SL_GROUP; i += SL_GROUP)
             dequant_halves(type, p + (size_t)i * 2, out + i, SL_GROUP);
         dequant_halves(type, p + (size_t)i * 2, out + i, count - i);
+        return;
+    }
+    if (sl__dtype_is_block(type)) {
+        dequant_blocks(type, row, first, count, out);
         return;
     }
     assert(type > SL_BF16 && type <= SL_Q2);

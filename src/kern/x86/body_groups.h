@@ -5,6 +5,7 @@
  *     opened       a group, opened; value i of it is weights SL_VW·i … SL_VW·(i + 1) - 1
  *     open_group   (type, bytes, scales that lie apart)
  *     group_value  (type, &opened, i) -> vec; i is a constant at every call
+ *     code_value   (&block_codes, i) -> vec, likewise, of GGUF's blocks (body_blocks.h)
  */
 #ifndef SL_KERN_X86_BODY_GROUPS_H
 #define SL_KERN_X86_BODY_GROUPS_H
@@ -57,7 +58,7 @@ static void dequant_span(sl__dtype type, const unsigned char *row, const unsigne
         scales = scales_at(SL_MXFP4, scales, group);
         dequant_groups(SL_MXFP4, row + group * 32, scales, count, out);
         break;
-    default: assert(type < SL_DTYPE_COUNT);
+    default: dequant_blocks(type, row, first, count, out);
     }
 }
 
@@ -108,6 +109,59 @@ SL_INLINE void matvec(sl__dtype type, const void *w, size_t row_bytes, const voi
                  x, y + r, 1);
 }
 
+/* The same for the block types. A group's codes go through memory, sixteen at a time, which the
+ * next loads find in the store buffer. */
+SL_INLINE void block_rows_dot(sl__dtype type, size_t bytes, const unsigned char *w,
+                              size_t row_bytes, uint32_t cols, const float *x, float *y, uint32_t R)
+{
+    const uint32_t whole = cols & ~(SL_GROUP - 1u);
+    vec s[4][SL_VN];
+    memset(s, 0, sizeof s);
+    for (uint32_t c = 0; c < whole; c += SL_GROUP) {
+        for (uint32_t r = 0; r < R; r++) {
+            block_codes o;
+            open_codes(type, bytes, w + r * row_bytes, c / SL_GROUP, SL_GROUP, &o);
+            for (unsigned i = 0; i < SL_GROUP / SL_VW; i++)
+                s[r][i % SL_VN] += code_value(&o, i) * vec_load(x + c + SL_VW * i);
+        }
+    }
+    for (uint32_t r = 0; r < R; r++) {
+        float acc[SL_LANES], rest[SL_GROUP];
+        uint32_t lanes = (cols - whole) & ~(SL_LANES - 1u);
+        memcpy(acc, s[r], sizeof acc);
+        if (whole < cols) {
+            dequant_blocks(type, w + r * row_bytes, whole, cols - whole, rest);
+            tile_dot((const unsigned char *)rest, 0, x + whole, 0, lanes, acc, 1, 1, 1, SL_VN);
+            tail_dot((const unsigned char *)(rest + lanes), x + whole + lanes, cols - whole - lanes,
+                     acc);
+        }
+        y[r] = lanes_fold(acc);
+    }
+}
+
+SL_INLINE void block_matvec(sl__dtype type, size_t bytes, const void *w, size_t row_bytes,
+                            uint32_t rows, uint32_t cols, const float *x, float *y)
+{
+    const unsigned char *row = w;
+    for (uint32_t r = 0; r < rows; r++, row += row_bytes)
+        block_rows_dot(type, bytes, row, row_bytes, cols, x, y + r, 1);
+}
+
+/* What most files hold most of is opened in line. */
+static void blocks_matvec(sl__dtype type, const void *w, size_t row_bytes, uint32_t rows,
+                          uint32_t cols, const float *x, float *y)
+{
+    switch (type) {
+    case SL_Q4_0: block_matvec(SL_Q4_0, 18, w, row_bytes, rows, cols, x, y); break;
+    case SL_Q8_0: block_matvec(SL_Q8_0, 34, w, row_bytes, rows, cols, x, y); break;
+    case SL_Q4_K: block_matvec(SL_Q4_K, 144, w, row_bytes, rows, cols, x, y); break;
+    case SL_Q5_K: block_matvec(SL_Q5_K, 176, w, row_bytes, rows, cols, x, y); break;
+    case SL_Q6_K: block_matvec(SL_Q6_K, 210, w, row_bytes, rows, cols, x, y); break;
+    default:
+        block_matvec(type, sl__dtype_block_bytes(type), w, row_bytes, rows, cols, x, y);
+    }
+}
+
 static void matmul_one(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
                        size_t scale_row_bytes, uint32_t rows, uint32_t cols, const float *x,
                        size_t x_stride, uint32_t tokens, float *y, size_t y_stride, float *tmp)
@@ -128,7 +182,7 @@ static void matmul_one(sl__dtype type, const void *w, size_t row_bytes, const vo
     case SL_MXFP4:
         matvec(SL_MXFP4, w, row_bytes, scales, scale_row_bytes, rows, cols, x, y);
         break;
-    default: assert(type < SL_DTYPE_COUNT);
+    default: blocks_matvec(type, w, row_bytes, rows, cols, x, y);
     }
 }
 

@@ -2,7 +2,14 @@
 #ifndef SL_KERN_X86_GROUP_TYPES_H
 #define SL_KERN_X86_GROUP_TYPES_H
 
-#include "kern/body_matmul.h"
+#include <immintrin.h>
+
+#include "kern/body_blocks.h"
+
+SL_INLINE codes16 lookup16(codes16 table, codes16 index)
+{
+    return (codes16)_mm_shuffle_epi8((__m128i)table, (__m128i)index);
+}
 
 SL_INLINE uint32_t group_bytes(sl__dtype type) /* of 64 weights */
 {

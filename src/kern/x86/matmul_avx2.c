@@ -113,6 +113,13 @@ SL_INLINE __m256 group_value(sl__dtype type, const opened *o, unsigned i)
     }
 }
 
+SL_INLINE __m256 code_value(const block_codes *o, unsigned i)
+{
+    __m128i codes = _mm_loadl_epi64((const __m128i *)(const void *)(o->code + 8 * i));
+    return weigh(_mm256_set1_ps(o->scale[i / 2]), _mm256_cvtepi8_epi32(codes),
+                 _mm256_set1_ps(o->addend[i / 2]));
+}
+
 #include "kern/x86/body_groups.h"
 
 void sl__kern_avx2_matmul(sl__kern *kern)

@@ -94,6 +94,13 @@ SL_INLINE __m512 group_value(sl__dtype type, const opened *o, unsigned i)
     }
 }
 
+SL_INLINE __m512 code_value(const block_codes *o, unsigned i)
+{
+    __m128i codes = _mm_loadu_si128((const __m128i *)(const void *)(o->code + 16 * i));
+    return weigh(_mm512_set1_ps(o->scale[i]), _mm512_cvtepi8_epi32(codes),
+                 _mm512_set1_ps(o->addend[i]));
+}
+
 #include "kern/x86/body_groups.h"
 
 void sl__kern_avx512_matmul(sl__kern *kern)
