@@ -21,7 +21,7 @@
  *     iq3_xxs      d, entries[64], 8 × (signs and scale: 32 bits)
  *     iq3_s        d, entries[64], high entries[8], signs[32], scales[4]
  *
- * The file that includes this is a level's, and defines lookup16.
+ * The file that includes this is a level's, and defines store_values and half_value.
  */
 #ifndef SL_KERN_BODY_BLOCKS_H
 #define SL_KERN_BODY_BLOCKS_H
@@ -46,31 +46,16 @@ SL_INLINE void codes_store(void *p, codes16 v)
     memcpy(p, &v, sizeof v);
 }
 
-/* table[index] for sixteen indices below 16. The level's. */
-SL_INLINE codes16 lookup16(codes16 table, codes16 index);
+/* The level's. code[i] = table[index[i]] for sixteen indices below 16. */
+SL_INLINE void store_values(int8_t *code, const int8_t table[16], codes16 index);
+/* sl__f16_to_f32, fast. */
+SL_INLINE float half_value(uint16_t h);
 
 /* 64 weights, opened. addend is −0 where a type has none, which as an addend changes nothing. */
 typedef struct block_codes {
     int8_t code[SL_GROUP];
     float scale[4], addend[4];
 } block_codes;
-
-/* sl__f16_to_f32 without a branch, for loops that become vectors: the exponent is put right by a
- * multiplication, which is exact and normalises subnormals too. */
-SL_INLINE float half_value(uint16_t h)
-{
-    uint32_t bits = (uint32_t)(h & 0x7fffu) << 13;
-    float magnitude;
-    memcpy(&magnitude, &bits, sizeof magnitude);
-    magnitude *= 0x1p+112f;
-    uint32_t finite;
-    memcpy(&finite, &magnitude, sizeof finite);
-    uint32_t special = bits | 0x7f800000u | ((h & 0x3ffu) != 0 ? 0x400000u : 0u);
-    uint32_t u = (h & 0x7c00u) == 0x7c00u ? special : finite;
-    u |= (uint32_t)(h & 0x8000u) << 16;
-    memcpy(&magnitude, &u, sizeof magnitude);
-    return magnitude;
-}
 
 SL_INLINE float half_at(const unsigned char *p)
 {
@@ -104,12 +89,10 @@ SL_INLINE void set_scales(block_codes *o, unsigned first, unsigned count, float 
 
 /* ---- blocks of 32 and of 64 ------------------------------------------------------------------ */
 
-/* Values of four-bit codes: of iq4, and twice those of fp4 (an octet: sign, exponent, fraction). */
-#define SL_IQ4_VALUES                                                                              \
-    (codes16)((schars16){-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113})
-#define SL_FP4_DOUBLED                                                                             \
-    (codes16)((schars16){0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12})
-typedef int8_t schars16 __attribute__((vector_size(16)));
+/* Values of four-bit codes: of iq4, and twice those of fp4 (sign, two exponent bits, fraction). */
+static const int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                      1,    13,   25,  38,  53,  69,  89,  113};
+static const int8_t fp4_doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 /* Half of 2^(s − 127), which the doubled codes want; exact from the smallest to the largest. */
 SL_INLINE float e8m0_half(uint8_t s)
@@ -150,10 +133,12 @@ SL_INLINE void open_32(sl__dtype type, const unsigned char *p, unsigned at, bloc
         high |= spread_bits(p + 2) & 16;
     }
     if (type == SL_IQ4_NL || type == SL_MXFP4_BLOCK) {
-        const codes16 values = type == SL_IQ4_NL ? SL_IQ4_VALUES : SL_FP4_DOUBLED;
-        low = lookup16(values, low);
-        high = lookup16(values, high);
-    } else if (!has_minimum) {
+        const int8_t *values = type == SL_IQ4_NL ? iq4_values : fp4_doubled;
+        store_values(code, values, low);
+        store_values(code + 16, values, high);
+        return;
+    }
+    if (!has_minimum) {
         const uint8_t middle = fifth ? 16 : 8;
         low -= middle;
         high -= middle;
@@ -166,13 +151,12 @@ SL_INLINE void open_nvfp4(const unsigned char *p, block_codes *o)
 {
     for (unsigned k = 0; k < 4; k++)
         set_scales(o, k, 1, e4m3_half(p[k]), -0.0f);
-    for (unsigned k = 0; k < 4; k += 2) {
-        codes16 b = codes_load(p + 4 + 8 * k);
-        codes16 low = lookup16(SL_FP4_DOUBLED, b & 15), high = lookup16(SL_FP4_DOUBLED, b >> 4);
-        for (unsigned i = 0; i < 2; i++) { /* eight of each make sixteen weights */
-            memcpy(o->code + 16 * (k + i), (const unsigned char *)&low + 8 * i, 8);
-            memcpy(o->code + 16 * (k + i) + 8, (const unsigned char *)&high + 8 * i, 8);
-        }
+    for (unsigned k = 0; k < 4; k++) { /* eight bytes make sixteen weights, low halves first */
+        uint64_t b, halves[2];
+        memcpy(&b, p + 4 + 8 * k, sizeof b);
+        halves[0] = b & UINT64_C(0x0f0f0f0f0f0f0f0f);
+        halves[1] = b >> 4 & UINT64_C(0x0f0f0f0f0f0f0f0f);
+        store_values(o->code + 16 * k, fp4_doubled, codes_load(halves));
     }
 }
 
@@ -265,8 +249,8 @@ SL_INLINE void open_iq4_xs(const unsigned char *p, unsigned quarter, block_codes
         int low = p[4 + quarter] >> 4 * i & 15, high = p[2 + at / 4] >> at % 4 * 2 & 3;
         set_scales(o, 2 * i, 2, d * (float)((low | high << 4) - 32), -0.0f);
         codes16 b = codes_load(p + 8 + 16 * at);
-        codes_store(o->code + 32 * i, lookup16(SL_IQ4_VALUES, b & 15));
-        codes_store(o->code + 32 * i + 16, lookup16(SL_IQ4_VALUES, b >> 4));
+        store_values(o->code + 32 * i, iq4_values, b & 15);
+        store_values(o->code + 32 * i + 16, iq4_values, b >> 4);
     }
 }
 

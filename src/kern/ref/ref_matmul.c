@@ -2,12 +2,29 @@
 #define SL_VW 4
 #include "kern/body_blocks.h"
 
-SL_INLINE codes16 lookup16(codes16 table, codes16 index)
+SL_INLINE void store_values(int8_t *code, const int8_t table[16], codes16 index)
 {
-    codes16 found;
+    unsigned char at[16];
+    codes_store(at, index);
     for (unsigned i = 0; i < 16; i++)
-        found[i] = table[index[i]];
-    return found;
+        code[i] = table[at[i]];
+}
+
+/* sl__f16_to_f32 without a branch, for loops that become vectors: the exponent is put right by a
+ * multiplication, which is exact and normalises subnormals too. */
+SL_INLINE float half_value(uint16_t h)
+{
+    uint32_t bits = (uint32_t)(h & 0x7fffu) << 13;
+    float magnitude;
+    memcpy(&magnitude, &bits, sizeof magnitude);
+    magnitude *= 0x1p+112f;
+    uint32_t finite;
+    memcpy(&finite, &magnitude, sizeof finite);
+    uint32_t special = bits | 0x7f800000u | ((h & 0x3ffu) != 0 ? 0x400000u : 0u);
+    uint32_t u = (h & 0x7c00u) == 0x7c00u ? special : finite;
+    u |= (uint32_t)(h & 0x8000u) << 16;
+    memcpy(&magnitude, &u, sizeof magnitude);
+    return magnitude;
 }
 
 static void unpack_q4(const unsigned char *p, unsigned char code[SL_GROUP])

@@ -6,9 +6,14 @@
 
 #include "kern/body_blocks.h"
 
-SL_INLINE codes16 lookup16(codes16 table, codes16 index)
+SL_INLINE void store_values(int8_t *code, const int8_t table[16], codes16 index)
 {
-    return (codes16)_mm_shuffle_epi8((__m128i)table, (__m128i)index);
+    codes_store(code, (codes16)_mm_shuffle_epi8((__m128i)codes_load(table), (__m128i)index));
+}
+
+SL_INLINE float half_value(uint16_t h)
+{
+    return _cvtsh_ss(h);
 }
 
 SL_INLINE uint32_t group_bytes(sl__dtype type) /* of 64 weights */
