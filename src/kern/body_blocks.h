@@ -21,7 +21,7 @@
  *     iq3_xxs      d, entries[64], 8 × (signs and scale: 32 bits)
  *     iq3_s        d, entries[64], high entries[8], signs[32], scales[4]
  *
- * The file that includes this is a level's, and defines store_values and half_value.
+ * The file that includes this is a level's, and defines store_values, half_value, store_weights.
  */
 #ifndef SL_KERN_BODY_BLOCKS_H
 #define SL_KERN_BODY_BLOCKS_H
@@ -33,6 +33,8 @@
 
 /* Sixteen codes; each operation is on every byte for itself. */
 typedef uint8_t codes16 __attribute__((vector_size(16)));
+typedef uint16_t words8 __attribute__((vector_size(16)));
+typedef uint64_t longs2 __attribute__((vector_size(16)));
 
 SL_INLINE codes16 codes_load(const void *p)
 {
@@ -46,16 +48,23 @@ SL_INLINE void codes_store(void *p, codes16 v)
     memcpy(p, &v, sizeof v);
 }
 
-/* The level's. code[i] = table[index[i]] for sixteen indices below 16. */
-SL_INLINE void store_values(int8_t *code, const int8_t table[16], codes16 index);
-/* sl__f16_to_f32, fast. */
-SL_INLINE float half_value(uint16_t h);
-
 /* 64 weights, opened. addend is −0 where a type has none, which as an addend changes nothing. */
 typedef struct block_codes {
     int8_t code[SL_GROUP];
     float scale[4], addend[4];
 } block_codes;
+
+/* The level's: code[i] = table[index[i]] for sixteen indices below 16; sl__f16_to_f32, fast; and
+ * out = the weights of a group. */
+SL_INLINE void store_values(int8_t *code, const int8_t table[16], codes16 index);
+SL_INLINE float half_value(uint16_t h);
+SL_INLINE void store_weights(const block_codes *o, float out[SL_GROUP]);
+
+/* The bits of every byte from bit `from` up that are in mask; there are no more than 8 - from. */
+SL_INLINE codes16 bits_from(codes16 b, unsigned from, uint8_t mask)
+{
+    return (codes16)((words8)b >> (uint16_t)from) & mask; /* bytes alone cannot be shifted fast */
+}
 
 SL_INLINE float half_at(const unsigned char *p)
 {
@@ -75,8 +84,8 @@ SL_INLINE uint32_t word_at(const unsigned char *p)
 SL_INLINE codes16 spread_bits(const unsigned char *p)
 {
     const codes16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-    uint64_t eight[2] = {p[0] * UINT64_C(0x0101010101010101), p[1] * UINT64_C(0x0101010101010101)};
-    return (codes16)((codes_load(eight) & bit) == bit);
+    longs2 eight = {p[0] * UINT64_C(0x0101010101010101), p[1] * UINT64_C(0x0101010101010101)};
+    return (codes16)(((codes16)eight & bit) == bit);
 }
 
 SL_INLINE void set_scales(block_codes *o, unsigned first, unsigned count, float scale, float addend)
@@ -152,11 +161,10 @@ SL_INLINE void open_nvfp4(const unsigned char *p, block_codes *o)
     for (unsigned k = 0; k < 4; k++)
         set_scales(o, k, 1, e4m3_half(p[k]), -0.0f);
     for (unsigned k = 0; k < 4; k++) { /* eight bytes make sixteen weights, low halves first */
-        uint64_t b, halves[2];
+        uint64_t b;
         memcpy(&b, p + 4 + 8 * k, sizeof b);
-        halves[0] = b & UINT64_C(0x0f0f0f0f0f0f0f0f);
-        halves[1] = b >> 4 & UINT64_C(0x0f0f0f0f0f0f0f0f);
-        store_values(o->code + 16 * k, fp4_doubled, codes_load(halves));
+        longs2 halves = {b & UINT64_C(0x0f0f0f0f0f0f0f0f), b >> 4 & UINT64_C(0x0f0f0f0f0f0f0f0f)};
+        store_values(o->code + 16 * k, fp4_doubled, (codes16)halves);
     }
 }
 
@@ -167,7 +175,7 @@ SL_INLINE void open_nvfp4(const unsigned char *p, block_codes *o)
 SL_INLINE codes16 two_bits(const unsigned char *p, unsigned quarter, unsigned k)
 {
     codes16 b = codes_load(p + quarter / 2 * 32 + k % 2 * 16);
-    return (b >> (uint8_t)(quarter % 2 * 4 + k / 2 * 2)) & 3;
+    return bits_from(b, quarter % 2 * 4 + k / 2 * 2, 3);
 }
 
 SL_INLINE void open_q2_k(const unsigned char *p, unsigned quarter, block_codes *o)
@@ -188,7 +196,7 @@ SL_INLINE void open_q3_k(const unsigned char *p, unsigned quarter, block_codes *
         unsigned at = 4 * quarter + k;
         int low = scales[at % 8] >> (at < 8 ? 0 : 4) & 15, high = scales[8 + k] >> 2 * quarter & 3;
         set_scales(o, k, 1, d * (float)((low | high << 4) - 32), -0.0f);
-        codes16 third = codes_load(p + k % 2 * 16) >> (uint8_t)(quarter * 2 + k / 2) & 1;
+        codes16 third = bits_from(codes_load(p + k % 2 * 16), quarter * 2 + k / 2, 1);
         codes_store(o->code + 16 * k, (two_bits(p + 32, quarter, k) | third << 2) - 4);
     }
 }
@@ -218,7 +226,7 @@ SL_INLINE void open_q4_k(sl__dtype type, const unsigned char *p, unsigned quarte
         set_scales(o, 2 * i, 2, d * (float)scale, -(dmin * (float)minimum));
         codes16 b = codes_load(codes + 16 * i), low = b & 15, high = b >> 4;
         if (type == SL_Q5_K) {
-            codes16 bits = codes_load(fifth + 16 * i) >> (uint8_t)(2 * quarter);
+            codes16 bits = bits_from(codes_load(fifth + 16 * i), 2 * quarter, 3);
             low |= (bits & 1) << 4;
             high |= (bits & 2) << 3;
         }
@@ -234,7 +242,7 @@ SL_INLINE void open_q6_k(const unsigned char *p, unsigned quarter, block_codes *
         int scale = (int8_t)p[192 + 4 * quarter + k];
         set_scales(o, k, 1, d * (float)scale, -0.0f);
         codes16 b = codes_load(p + quarter / 2 * 64 + 16 * k);
-        codes16 low = quarter % 2 == 0 ? b & 15 : b >> 4;
+        codes16 low = bits_from(b, quarter % 2 * 4, 15);
         codes_store(o->code + 16 * k, (low | two_bits(p + 128, quarter, k) << 4) - 32);
     }
 }
@@ -255,13 +263,18 @@ SL_INLINE void open_iq4_xs(const unsigned char *p, unsigned quarter, block_codes
 }
 
 /* Eight magnitudes, none of them 0, negated where a bit of `signs` is set. */
-SL_INLINE void put_signed(int8_t *code, uint64_t magnitudes, unsigned signs)
+SL_INLINE uint64_t with_signs(uint64_t magnitudes, unsigned signs)
 {
     const uint64_t ones = UINT64_C(0x0101010101010101);
     uint64_t bit = (signs & 255u) * ones & UINT64_C(0x8040201008040201);
     uint64_t one = (bit + 127 * ones) >> 7 & ones; /* 1 in the bytes to negate */
-    uint64_t negated = (magnitudes ^ one * 255) + one;
-    memcpy(code, &negated, sizeof negated);
+    return (magnitudes ^ one * 255) + one;
+}
+
+/* Sixteen codes as two times eight, in one store: the loads that follow are as wide. */
+SL_INLINE void put_eights(int8_t *code, uint64_t first, uint64_t second)
+{
+    codes_store(code, (codes16)(longs2){first, second});
 }
 
 /* Seven signs stand for eight: the number of minuses is even. */
@@ -280,9 +293,11 @@ SL_INLINE void open_iq2_xxs(const unsigned char *p, unsigned quarter, block_code
         const unsigned char *entry = p + 2 + 8 * (2 * quarter + i);
         uint32_t signs = word_at(entry + 4);
         set_scales(o, 2 * i, 2, d * (0.5f + (float)(int)(signs >> 28)) * 0.25f, -0.0f);
+        uint64_t eight[4];
         for (unsigned l = 0; l < 4; l++)
-            put_signed(o->code + 32 * i + 8 * l, sl__grid2xxs[entry[l]],
-                       eight_signs(signs >> 7 * l & 127u));
+            eight[l] = with_signs(sl__grid2xxs[entry[l]], eight_signs(signs >> 7 * l & 127u));
+        put_eights(o->code + 32 * i, eight[0], eight[1]);
+        put_eights(o->code + 32 * i + 16, eight[2], eight[3]);
     }
 }
 
@@ -296,22 +311,34 @@ SL_INLINE void set_iq2_scales(const unsigned char *scales, unsigned quarter, flo
     }
 }
 
+SL_INLINE uint64_t iq2_xs_eight(const unsigned char *p)
+{
+    uint16_t entry;
+    memcpy(&entry, p, sizeof entry);
+    return with_signs(sl__grid2xs[entry & 511u], eight_signs(entry >> 9));
+}
+
 SL_INLINE void open_iq2_xs(const unsigned char *p, unsigned quarter, block_codes *o)
 {
     set_iq2_scales(p + 66, quarter, half_at(p), o);
-    for (unsigned l = 0; l < 8; l++) {
-        uint16_t entry;
-        memcpy(&entry, p + 2 + 2 * (8 * quarter + l), sizeof entry);
-        put_signed(o->code + 8 * l, sl__grid2xs[entry & 511u], eight_signs(entry >> 9));
+    for (unsigned k = 0; k < 4; k++) {
+        const unsigned char *entries = p + 2 + 16 * quarter + 4 * k;
+        put_eights(o->code + 16 * k, iq2_xs_eight(entries), iq2_xs_eight(entries + 2));
     }
+}
+
+SL_INLINE uint64_t iq2_s_eight(const unsigned char *p, unsigned at)
+{
+    unsigned high = (unsigned)p[66 + at / 4] >> at % 4 * 2 & 3u;
+    return with_signs(sl__grid2s[p[2 + at] | high << 8], p[34 + at]);
 }
 
 SL_INLINE void open_iq2_s(const unsigned char *p, unsigned quarter, block_codes *o)
 {
     set_iq2_scales(p + 74, quarter, half_at(p), o);
-    for (unsigned l = 0; l < 8; l++) {
-        unsigned at = 8 * quarter + l, high = (unsigned)p[66 + at / 4] >> at % 4 * 2 & 3u;
-        put_signed(o->code + 8 * l, sl__grid2s[p[2 + at] | high << 8], p[34 + at]);
+    for (unsigned k = 0; k < 4; k++) {
+        unsigned at = 8 * quarter + 2 * k;
+        put_eights(o->code + 16 * k, iq2_s_eight(p, at), iq2_s_eight(p, at + 1));
     }
 }
 
@@ -328,10 +355,13 @@ SL_INLINE void open_iq3_xxs(const unsigned char *p, unsigned quarter, block_code
         const unsigned char *entry = p + 2 + 8 * at;
         uint32_t signs = word_at(p + 66 + 4 * at);
         set_scales(o, 2 * i, 2, d * (0.5f + (float)(int)(signs >> 28)) * 0.5f, -0.0f);
-        for (unsigned l = 0; l < 4; l++)
-            put_signed(o->code + 32 * i + 8 * l,
-                       two_entries(sl__grid3xxs[entry[2 * l]], sl__grid3xxs[entry[2 * l + 1]]),
-                       eight_signs(signs >> 7 * l & 127u));
+        uint64_t eight[4];
+        for (unsigned l = 0; l < 4; l++) {
+            uint64_t both = two_entries(sl__grid3xxs[entry[2 * l]], sl__grid3xxs[entry[2 * l + 1]]);
+            eight[l] = with_signs(both, eight_signs(signs >> 7 * l & 127u));
+        }
+        put_eights(o->code + 32 * i, eight[0], eight[1]);
+        put_eights(o->code + 32 * i + 16, eight[2], eight[3]);
     }
 }
 
@@ -343,12 +373,14 @@ SL_INLINE void open_iq3_s(const unsigned char *p, unsigned quarter, block_codes 
         const unsigned char *entry = p + 2 + 8 * at, *signs = p + 74 + 4 * at;
         int s = p[106 + quarter] >> 4 * i & 15;
         set_scales(o, 2 * i, 2, d * (float)(1 + 2 * s), -0.0f);
+        uint64_t eight[4];
         for (unsigned l = 0; l < 4; l++) {
             unsigned first = entry[2 * l] | (high >> 2 * l & 1u) << 8;
             unsigned second = entry[2 * l + 1] | (high >> (2 * l + 1) & 1u) << 8;
-            put_signed(o->code + 32 * i + 8 * l, two_entries(sl__grid3s[first], sl__grid3s[second]),
-                       signs[l]);
+            eight[l] = with_signs(two_entries(sl__grid3s[first], sl__grid3s[second]), signs[l]);
         }
+        put_eights(o->code + 32 * i, eight[0], eight[1]);
+        put_eights(o->code + 32 * i + 16, eight[2], eight[3]);
     }
 }
 
@@ -404,6 +436,13 @@ SL_INLINE void open_codes(sl__dtype type, size_t bytes, const unsigned char *row
     }
 }
 
+/* The same for any type, and not in line. */
+static void open_any(sl__dtype type, size_t bytes, const unsigned char *row, size_t group,
+                     uint32_t count, block_codes *o)
+{
+    open_codes(type, bytes, row, group, count, o);
+}
+
 /* out = weights [first, first + count) of a row; first % SL_GROUP == 0. */
 static void dequant_blocks(sl__dtype type, const unsigned char *row, uint32_t first, uint32_t count,
                            float *out)
@@ -413,13 +452,9 @@ static void dequant_blocks(sl__dtype type, const unsigned char *row, uint32_t fi
     float last[SL_GROUP];
     for (uint32_t c = 0; c < count; c += SL_GROUP) {
         uint32_t n = count - c < SL_GROUP ? count - c : SL_GROUP;
-        float *to = n == SL_GROUP ? out + c : last;
-        open_codes(type, bytes, row, (first + c) / SL_GROUP, n, &o);
-        for (unsigned k = 0; k < 4; k++) {
-            for (unsigned i = 0; i < 16; i++)
-                to[16 * k + i] = o.scale[k] * (float)o.code[16 * k + i] + o.addend[k];
-        }
-        if (to == last) memcpy(out + c, last, n * sizeof *out);
+        open_any(type, bytes, row, (first + c) / SL_GROUP, n, &o);
+        store_weights(&o, n == SL_GROUP ? out + c : last);
+        if (n < SL_GROUP) memcpy(out + c, last, n * sizeof *out);
     }
 }
 

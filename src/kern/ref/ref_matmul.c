@@ -27,6 +27,14 @@ SL_INLINE float half_value(uint16_t h)
     return magnitude;
 }
 
+SL_INLINE void store_weights(const block_codes *o, float out[SL_GROUP])
+{
+    for (unsigned k = 0; k < 4; k++) {
+        for (unsigned i = 0; i < 16; i++)
+            out[16 * k + i] = o->scale[k] * (float)o->code[16 * k + i] + o->addend[k];
+    }
+}
+
 static void unpack_q4(const unsigned char *p, unsigned char code[SL_GROUP])
 {
     for (unsigned i = 0; i < 32; i += 16) {

@@ -14,6 +14,12 @@
 
 #include "kern/x86/group_types.h"
 
+SL_INLINE void store_weights(const block_codes *o, float out[SL_GROUP])
+{
+    for (unsigned i = 0; i < SL_GROUP / SL_VW; i++)
+        vec_store(out + SL_VW * i, code_value(o, i));
+}
+
 SL_INLINE void dequant_groups(sl__dtype type, const unsigned char *p, const unsigned char *s,
                               uint32_t count, float *out)
 {
@@ -109,18 +115,22 @@ SL_INLINE void matvec(sl__dtype type, const void *w, size_t row_bytes, const voi
                  x, y + r, 1);
 }
 
-/* The same for the block types. A group's codes go through memory, sixteen at a time, which the
- * next loads find in the store buffer. */
-SL_INLINE void block_rows_dot(sl__dtype type, size_t bytes, const unsigned char *w,
+/* The same for the block types. A group's codes go through memory, sixteen at a time, where the next
+ * loads find them on their way. in_line: type is a constant. */
+SL_INLINE void block_rows_dot(sl__dtype type, bool in_line, const unsigned char *w,
                               size_t row_bytes, uint32_t cols, const float *x, float *y, uint32_t R)
 {
     const uint32_t whole = cols & ~(SL_GROUP - 1u);
-    vec s[4][SL_VN];
+    const size_t bytes = in_line ? block_bytes(type) : sl__dtype_block_bytes(type);
+    vec s[2][SL_VN];
     memset(s, 0, sizeof s);
     for (uint32_t c = 0; c < whole; c += SL_GROUP) {
         for (uint32_t r = 0; r < R; r++) {
             block_codes o;
-            open_codes(type, bytes, w + r * row_bytes, c / SL_GROUP, SL_GROUP, &o);
+            if (in_line)
+                open_codes(type, bytes, w + r * row_bytes, c / SL_GROUP, SL_GROUP, &o);
+            else
+                open_any(type, bytes, w + r * row_bytes, c / SL_GROUP, SL_GROUP, &o);
             for (unsigned i = 0; i < SL_GROUP / SL_VW; i++)
                 s[r][i % SL_VN] += code_value(&o, i) * vec_load(x + c + SL_VW * i);
         }
@@ -139,12 +149,14 @@ SL_INLINE void block_rows_dot(sl__dtype type, size_t bytes, const unsigned char 
     }
 }
 
-SL_INLINE void block_matvec(sl__dtype type, size_t bytes, const void *w, size_t row_bytes,
+SL_INLINE void block_matvec(sl__dtype type, bool in_line, const void *w, size_t row_bytes,
                             uint32_t rows, uint32_t cols, const float *x, float *y)
 {
     const unsigned char *row = w;
-    for (uint32_t r = 0; r < rows; r++, row += row_bytes)
-        block_rows_dot(type, bytes, row, row_bytes, cols, x, y + r, 1);
+    uint32_t r = 0;
+    for (; rows - r >= 2; r += 2, row += 2 * row_bytes)
+        block_rows_dot(type, in_line, row, row_bytes, cols, x, y + r, 2);
+    if (r < rows) block_rows_dot(type, in_line, row, row_bytes, cols, x, y + r, 1);
 }
 
 /* What most files hold most of is opened in line. */
@@ -152,13 +164,12 @@ static void blocks_matvec(sl__dtype type, const void *w, size_t row_bytes, uint3
                           uint32_t cols, const float *x, float *y)
 {
     switch (type) {
-    case SL_Q4_0: block_matvec(SL_Q4_0, 18, w, row_bytes, rows, cols, x, y); break;
-    case SL_Q8_0: block_matvec(SL_Q8_0, 34, w, row_bytes, rows, cols, x, y); break;
-    case SL_Q4_K: block_matvec(SL_Q4_K, 144, w, row_bytes, rows, cols, x, y); break;
-    case SL_Q5_K: block_matvec(SL_Q5_K, 176, w, row_bytes, rows, cols, x, y); break;
-    case SL_Q6_K: block_matvec(SL_Q6_K, 210, w, row_bytes, rows, cols, x, y); break;
-    default:
-        block_matvec(type, sl__dtype_block_bytes(type), w, row_bytes, rows, cols, x, y);
+    case SL_Q4_0: block_matvec(SL_Q4_0, true, w, row_bytes, rows, cols, x, y); break;
+    case SL_Q8_0: block_matvec(SL_Q8_0, true, w, row_bytes, rows, cols, x, y); break;
+    case SL_Q4_K: block_matvec(SL_Q4_K, true, w, row_bytes, rows, cols, x, y); break;
+    case SL_Q5_K: block_matvec(SL_Q5_K, true, w, row_bytes, rows, cols, x, y); break;
+    case SL_Q6_K: block_matvec(SL_Q6_K, true, w, row_bytes, rows, cols, x, y); break;
+    default: block_matvec(type, false, w, row_bytes, rows, cols, x, y);
     }
 }
 

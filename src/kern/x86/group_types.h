@@ -30,6 +30,17 @@ SL_INLINE uint32_t group_bytes(sl__dtype type) /* of 64 weights */
     }
 }
 
+SL_INLINE uint32_t block_bytes(sl__dtype type) /* of the block types that are opened in line */
+{
+    switch (type) {
+    case SL_Q4_0: return 18;
+    case SL_Q8_0: return 34;
+    case SL_Q4_K: return 144;
+    case SL_Q5_K: return 176;
+    default: return 210; /* q6_k */
+    }
+}
+
 /* The scales `groups` groups on; NULL where the type has none apart. */
 SL_INLINE const unsigned char *scales_at(sl__dtype type, const unsigned char *s, size_t groups)
 {
