@@ -21,7 +21,7 @@
  *     iq3_xxs      d, entries[64], 8 × (signs and scale: 32 bits)
  *     iq3_s        d, entries[64], high entries[8], signs[32], scales[4]
  *
- * The file that includes this is a level's, and defines store_values, half_value, store_weights.
+ * The file that includes this is a level's, and defines what the level does in a way of its own.
  */
 #ifndef SL_KERN_BODY_BLOCKS_H
 #define SL_KERN_BODY_BLOCKS_H
@@ -54,9 +54,11 @@ typedef struct block_codes {
     float scale[4], addend[4];
 } block_codes;
 
-/* The level's: code[i] = table[index[i]] for sixteen indices below 16; sl__f16_to_f32, fast; and
- * out = the weights of a group. */
+/* The level's: code[i] = table[index[i]] for sixteen indices below 16; 255 where one of sixteen
+ * bits is set, 0 elsewhere, the lowest first; sl__f16_to_f32, fast; and out = the weights of a
+ * group. */
 SL_INLINE void store_values(int8_t *code, const int8_t table[16], codes16 index);
+SL_INLINE codes16 spread_bits(unsigned bits);
 SL_INLINE float half_value(uint16_t h);
 SL_INLINE void store_weights(const block_codes *o, float out[SL_GROUP]);
 
@@ -78,14 +80,6 @@ SL_INLINE uint32_t word_at(const unsigned char *p)
     uint32_t word;
     memcpy(&word, p, sizeof word);
     return word;
-}
-
-/* 255 where a bit of the two bytes is set, 0 elsewhere: the lowest bit of the first comes first. */
-SL_INLINE codes16 spread_bits(const unsigned char *p)
-{
-    const codes16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-    longs2 eight = {p[0] * UINT64_C(0x0101010101010101), p[1] * UINT64_C(0x0101010101010101)};
-    return (codes16)(((codes16)eight & bit) == bit);
 }
 
 SL_INLINE void set_scales(block_codes *o, unsigned first, unsigned count, float scale, float addend)
@@ -138,8 +132,8 @@ SL_INLINE void open_32(sl__dtype type, const unsigned char *p, unsigned at, bloc
     }
     codes16 b = codes_load(fifth ? p + 4 : p), low = b & 15, high = b >> 4;
     if (fifth) {
-        low |= spread_bits(p) & 16;
-        high |= spread_bits(p + 2) & 16;
+        low |= spread_bits(word_at(p) & 65535u) & 16;
+        high |= spread_bits(word_at(p) >> 16) & 16;
     }
     if (type == SL_IQ4_NL || type == SL_MXFP4_BLOCK) {
         const int8_t *values = type == SL_IQ4_NL ? iq4_values : fp4_doubled;
@@ -262,28 +256,23 @@ SL_INLINE void open_iq4_xs(const unsigned char *p, unsigned quarter, block_codes
     }
 }
 
-/* Eight magnitudes, none of them 0, negated where a bit of `signs` is set. */
-SL_INLINE uint64_t with_signs(uint64_t magnitudes, unsigned signs)
-{
-    const uint64_t ones = UINT64_C(0x0101010101010101);
-    uint64_t bit = (signs & 255u) * ones & UINT64_C(0x8040201008040201);
-    uint64_t one = (bit + 127 * ones) >> 7 & ones; /* 1 in the bytes to negate */
-    return (magnitudes ^ one * 255) + one;
-}
-
-/* Sixteen codes as two times eight, in one store: the loads that follow are as wide. */
-SL_INLINE void put_eights(int8_t *code, uint64_t first, uint64_t second)
-{
-    codes_store(code, (codes16)(longs2){first, second});
-}
-
 /* Seven signs stand for eight: the number of minuses is even. */
 SL_INLINE unsigned eight_signs(uint32_t seven)
 {
-    unsigned parity = seven ^ seven >> 4;
-    parity ^= parity >> 2;
-    parity ^= parity >> 1;
-    return seven | (parity & 1u) << 7;
+    return seven | (unsigned)__builtin_parity(seven) << 7;
+}
+
+SL_INLINE unsigned fourteen_signs(uint32_t bits) /* for sixteen */
+{
+    return eight_signs(bits & 127u) | eight_signs(bits >> 7 & 127u) << 8;
+}
+
+/* Sixteen codes: two entries of a grid, negated where a bit is set. One store: the loads that
+ * follow are as wide. */
+SL_INLINE void put_signed(int8_t *code, uint64_t first, uint64_t second, unsigned signs)
+{
+    codes16 magnitudes = (codes16)(longs2){first, second}, negative = spread_bits(signs);
+    codes_store(code, (magnitudes ^ negative) - negative);
 }
 
 SL_INLINE void open_iq2_xxs(const unsigned char *p, unsigned quarter, block_codes *o)
@@ -293,11 +282,9 @@ SL_INLINE void open_iq2_xxs(const unsigned char *p, unsigned quarter, block_code
         const unsigned char *entry = p + 2 + 8 * (2 * quarter + i);
         uint32_t signs = word_at(entry + 4);
         set_scales(o, 2 * i, 2, d * (0.5f + (float)(int)(signs >> 28)) * 0.25f, -0.0f);
-        uint64_t eight[4];
-        for (unsigned l = 0; l < 4; l++)
-            eight[l] = with_signs(sl__grid2xxs[entry[l]], eight_signs(signs >> 7 * l & 127u));
-        put_eights(o->code + 32 * i, eight[0], eight[1]);
-        put_eights(o->code + 32 * i + 16, eight[2], eight[3]);
+        for (unsigned l = 0; l < 4; l += 2)
+            put_signed(o->code + 32 * i + 8 * l, sl__grid2xxs[entry[l]], sl__grid2xxs[entry[l + 1]],
+                       fourteen_signs(signs >> 7 * l));
     }
 }
 
@@ -311,34 +298,24 @@ SL_INLINE void set_iq2_scales(const unsigned char *scales, unsigned quarter, flo
     }
 }
 
-SL_INLINE uint64_t iq2_xs_eight(const unsigned char *p)
-{
-    uint16_t entry;
-    memcpy(&entry, p, sizeof entry);
-    return with_signs(sl__grid2xs[entry & 511u], eight_signs(entry >> 9));
-}
-
 SL_INLINE void open_iq2_xs(const unsigned char *p, unsigned quarter, block_codes *o)
 {
     set_iq2_scales(p + 66, quarter, half_at(p), o);
     for (unsigned k = 0; k < 4; k++) {
-        const unsigned char *entries = p + 2 + 16 * quarter + 4 * k;
-        put_eights(o->code + 16 * k, iq2_xs_eight(entries), iq2_xs_eight(entries + 2));
+        uint32_t two = word_at(p + 2 + 16 * quarter + 4 * k), first = two & 65535u;
+        put_signed(o->code + 16 * k, sl__grid2xs[first & 511u], sl__grid2xs[two >> 16 & 511u],
+                   eight_signs(first >> 9) | eight_signs(two >> 25) << 8);
     }
-}
-
-SL_INLINE uint64_t iq2_s_eight(const unsigned char *p, unsigned at)
-{
-    unsigned high = (unsigned)p[66 + at / 4] >> at % 4 * 2 & 3u;
-    return with_signs(sl__grid2s[p[2 + at] | high << 8], p[34 + at]);
 }
 
 SL_INLINE void open_iq2_s(const unsigned char *p, unsigned quarter, block_codes *o)
 {
     set_iq2_scales(p + 74, quarter, half_at(p), o);
     for (unsigned k = 0; k < 4; k++) {
-        unsigned at = 8 * quarter + 2 * k;
-        put_eights(o->code + 16 * k, iq2_s_eight(p, at), iq2_s_eight(p, at + 1));
+        unsigned at = 8 * quarter + 2 * k, high = (unsigned)p[66 + at / 4] >> at % 4 * 2;
+        unsigned first = p[2 + at] | (high & 3u) << 8, second = p[3 + at] | (high & 12u) << 6;
+        put_signed(o->code + 16 * k, sl__grid2s[first], sl__grid2s[second],
+                   p[34 + at] | (unsigned)p[35 + at] << 8);
     }
 }
 
@@ -355,14 +332,20 @@ SL_INLINE void open_iq3_xxs(const unsigned char *p, unsigned quarter, block_code
         const unsigned char *entry = p + 2 + 8 * at;
         uint32_t signs = word_at(p + 66 + 4 * at);
         set_scales(o, 2 * i, 2, d * (0.5f + (float)(int)(signs >> 28)) * 0.5f, -0.0f);
-        uint64_t eight[4];
-        for (unsigned l = 0; l < 4; l++) {
-            uint64_t both = two_entries(sl__grid3xxs[entry[2 * l]], sl__grid3xxs[entry[2 * l + 1]]);
-            eight[l] = with_signs(both, eight_signs(signs >> 7 * l & 127u));
+        for (unsigned l = 0; l < 4; l += 2) {
+            const unsigned char *four = entry + 2 * l;
+            put_signed(o->code + 32 * i + 8 * l,
+                       two_entries(sl__grid3xxs[four[0]], sl__grid3xxs[four[1]]),
+                       two_entries(sl__grid3xxs[four[2]], sl__grid3xxs[four[3]]),
+                       fourteen_signs(signs >> 7 * l));
         }
-        put_eights(o->code + 32 * i, eight[0], eight[1]);
-        put_eights(o->code + 32 * i + 16, eight[2], eight[3]);
     }
+}
+
+/* Two entries of iq3_s; the two low bits of `high` are their ninth. */
+SL_INLINE uint64_t iq3_s_entries(const unsigned char *p, unsigned high)
+{
+    return two_entries(sl__grid3s[p[0] | (high & 1u) << 8], sl__grid3s[p[1] | (high & 2u) << 7]);
 }
 
 SL_INLINE void open_iq3_s(const unsigned char *p, unsigned quarter, block_codes *o)
@@ -373,14 +356,10 @@ SL_INLINE void open_iq3_s(const unsigned char *p, unsigned quarter, block_codes 
         const unsigned char *entry = p + 2 + 8 * at, *signs = p + 74 + 4 * at;
         int s = p[106 + quarter] >> 4 * i & 15;
         set_scales(o, 2 * i, 2, d * (float)(1 + 2 * s), -0.0f);
-        uint64_t eight[4];
-        for (unsigned l = 0; l < 4; l++) {
-            unsigned first = entry[2 * l] | (high >> 2 * l & 1u) << 8;
-            unsigned second = entry[2 * l + 1] | (high >> (2 * l + 1) & 1u) << 8;
-            eight[l] = with_signs(two_entries(sl__grid3s[first], sl__grid3s[second]), signs[l]);
-        }
-        put_eights(o->code + 32 * i, eight[0], eight[1]);
-        put_eights(o->code + 32 * i + 16, eight[2], eight[3]);
+        for (unsigned l = 0; l < 4; l += 2)
+            put_signed(o->code + 32 * i + 8 * l, iq3_s_entries(entry + 2 * l, high >> 2 * l),
+                       iq3_s_entries(entry + 2 * l + 2, high >> (2 * l + 2)),
+                       signs[l] | (unsigned)signs[l + 1] << 8);
     }
 }
 

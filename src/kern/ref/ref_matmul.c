@@ -27,6 +27,15 @@ SL_INLINE float half_value(uint16_t h)
     return magnitude;
 }
 
+SL_INLINE codes16 spread_bits(unsigned bits)
+{
+    const codes16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    /* Each of the two bytes eight times, so that every code finds its bit in a byte of its own. */
+    longs2 eight = {(bits & 255u) * UINT64_C(0x0101010101010101),
+                    (bits >> 8) * UINT64_C(0x0101010101010101)};
+    return (codes16)(((codes16)eight & bit) == bit);
+}
+
 SL_INLINE void store_weights(const block_codes *o, float out[SL_GROUP])
 {
     for (unsigned k = 0; k < 4; k++) {
@@ -56,8 +65,10 @@ static void unpack_q2(const unsigned char *p, unsigned char code[SL_GROUP])
 static void unpack_q3(const unsigned char *p, unsigned char code[SL_GROUP])
 {
     unpack_q2(p, code);
-    for (unsigned k = 0; k < 4; k++)
-        codes_store(code + 16 * k, codes_load(code + 16 * k) | (spread_bits(p + 16 + 2 * k) & 4));
+    for (unsigned k = 0; k < 4; k++) {
+        codes16 third = spread_bits(p[16 + 2 * k] | (unsigned)p[17 + 2 * k] << 8) & 4;
+        codes_store(code + 16 * k, codes_load(code + 16 * k) | third);
+    }
 }
 
 SL_INLINE void dequant_halves(sl__dtype type, const unsigned char *p, float *out, uint32_t count)

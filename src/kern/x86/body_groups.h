@@ -115,26 +115,40 @@ SL_INLINE void matvec(sl__dtype type, const void *w, size_t row_bytes, const voi
                  x, y + r, 1);
 }
 
-/* The same for the block types. A group's codes go through memory, sixteen at a time, where the next
- * loads find them on their way. in_line: type is a constant. */
+/* One group of R rows, added to their lanes. A group's codes go through memory, sixteen at a time,
+ * where the next loads find them on their way. in_line: type is a constant. */
+SL_INLINE void add_block_group(sl__dtype type, bool in_line, const unsigned char *w,
+                               size_t row_bytes, size_t group, const float *x, vec s[2][SL_VN],
+                               uint32_t R)
+{
+    for (uint32_t r = 0; r < R; r++) {
+        block_codes o;
+        if (in_line)
+            open_codes(type, block_bytes(type), w + r * row_bytes, group, SL_GROUP, &o);
+        else
+            open_any(type, sl__dtype_block_bytes(type), w + r * row_bytes, group, SL_GROUP, &o);
+        for (unsigned i = 0; i < SL_GROUP / SL_VW; i++)
+            s[r][i % SL_VN] += code_value(&o, i) * vec_load(x + SL_VW * i);
+    }
+}
+
+/* The same as rows_dot for the block types. */
 SL_INLINE void block_rows_dot(sl__dtype type, bool in_line, const unsigned char *w,
                               size_t row_bytes, uint32_t cols, const float *x, float *y, uint32_t R)
 {
     const uint32_t whole = cols & ~(SL_GROUP - 1u);
-    const size_t bytes = in_line ? block_bytes(type) : sl__dtype_block_bytes(type);
     vec s[2][SL_VN];
+    uint32_t c = 0;
     memset(s, 0, sizeof s);
-    for (uint32_t c = 0; c < whole; c += SL_GROUP) {
-        for (uint32_t r = 0; r < R; r++) {
-            block_codes o;
-            if (in_line)
-                open_codes(type, bytes, w + r * row_bytes, c / SL_GROUP, SL_GROUP, &o);
-            else
-                open_any(type, bytes, w + r * row_bytes, c / SL_GROUP, SL_GROUP, &o);
-            for (unsigned i = 0; i < SL_GROUP / SL_VW; i++)
-                s[r][i % SL_VN] += code_value(&o, i) * vec_load(x + c + SL_VW * i);
-        }
+    for (; in_line && whole - c >= 4 * SL_GROUP; c += 4 * SL_GROUP) {
+        const size_t block = c / SL_GROUP / 4 * 4; /* so that the quarters are constants */
+        add_block_group(type, true, w, row_bytes, block, x + c, s, R);
+        add_block_group(type, true, w, row_bytes, block + 1, x + c + SL_GROUP, s, R);
+        add_block_group(type, true, w, row_bytes, block + 2, x + c + 2 * SL_GROUP, s, R);
+        add_block_group(type, true, w, row_bytes, block + 3, x + c + 3 * SL_GROUP, s, R);
     }
+    for (; c < whole; c += SL_GROUP)
+        add_block_group(type, false, w, row_bytes, c / SL_GROUP, x + c, s, R);
     for (uint32_t r = 0; r < R; r++) {
         float acc[SL_LANES], rest[SL_GROUP];
         uint32_t lanes = (cols - whole) & ~(SL_LANES - 1u);
