@@ -5,11 +5,13 @@
  *
  * A block's bytes, without padding; d, m, dmin are halves, the rest bytes if not said otherwise:
  *
- *     q4_0         d, codes[16]                       iq4_nl, and mxfp4_block with a byte for d:
- * alike q4_1         d, m, codes[16] q5_0         d, fifth bits[4], codes[16]        the codes' bit
- * 4; weight i's is bit i q5_1         d, m, fifth bits[4], codes[16] q8_0         d, codes[32]
- *     nvfp4        scales[4], codes[4][8]             64 weights; the others: 32
- *     q2_k         scales[16], codes[64], d, dmin     from here on 256 weights
+ *     q4_0         d, codes[16]                  iq4_nl too; mxfp4_block, a byte for d
+ *     q4_1         d, m, codes[16]
+ *     q5_0         d, fifth bits[4], codes[16]   the fifth bit of code i is bit i
+ *     q5_1         d, m, fifth bits[4], codes[16]
+ *     q8_0         d, codes[32]
+ *     nvfp4        scales[4], codes[4][8]        64 weights; those above: 32
+ *     q2_k         scales[16], codes[64], d, dmin   from here on 256 weights
  *     q3_k         third bits[32], codes[64], scales[12], d
  *     q4_k         d, dmin, scales[12], codes[128]
  *     q5_k         d, dmin, scales[12], fifth bits[32], codes[128]
@@ -31,7 +33,8 @@
 #include "kern/block_grids.h"
 #include "kern/body_matmul.h"
 
-/* Sixteen codes; each operation is on every byte for itself. */
+/* Sixteen codes; each operation is on every byte for itself. The others are the same bytes as wider
+ * numbers. */
 typedef uint8_t codes16 __attribute__((vector_size(16)));
 typedef uint16_t words8 __attribute__((vector_size(16)));
 typedef uint64_t longs2 __attribute__((vector_size(16)));
@@ -54,9 +57,9 @@ typedef struct block_codes {
     float scale[4], addend[4];
 } block_codes;
 
-/* The level's: code[i] = table[index[i]] for sixteen indices below 16; 255 where one of sixteen
- * bits is set, 0 elsewhere, the lowest first; sl__f16_to_f32, fast; and out = the weights of a
- * group. */
+/* What the level defines: code[i] = table[index[i]] for sixteen indices below 16; 255 where one of
+ * sixteen bits is set, 0 elsewhere, the lowest first; sl__f16_to_f32, fast; out = a group's
+ * weights. */
 SL_INLINE void store_values(int8_t *code, const int8_t table[16], codes16 index);
 SL_INLINE codes16 spread_bits(unsigned bits);
 SL_INLINE float half_value(uint16_t h);
@@ -109,8 +112,8 @@ SL_INLINE float e8m0_half(uint8_t s)
 /* Half of an eight-bit float of four exponent bits. Its sign does not count; 0x7f is 0. */
 SL_INLINE float e4m3_half(uint8_t s)
 {
-    uint32_t exponent = s >> 3 & 15u, fraction = s & 7u,
-             u = (exponent + 119) << 23 | fraction << 20;
+    uint32_t exponent = s >> 3 & 15u, fraction = s & 7u;
+    uint32_t u = (exponent + 119) << 23 | fraction << 20;
     float normal;
     memcpy(&normal, &u, sizeof normal);
     if (s == 0x7f) return 0;
@@ -121,8 +124,8 @@ SL_INLINE float e4m3_half(uint8_t s)
 SL_INLINE void open_32(sl__dtype type, const unsigned char *p, unsigned at, block_codes *o)
 {
     int8_t *code = o->code + 32 * at;
-    bool has_minimum = type == SL_Q4_1 || type == SL_Q5_1,
-         fifth = type == SL_Q5_0 || type == SL_Q5_1;
+    bool has_minimum = type == SL_Q4_1 || type == SL_Q5_1;
+    bool fifth = type == SL_Q5_0 || type == SL_Q5_1;
     float scale = type == SL_MXFP4_BLOCK ? e8m0_half(p[0]) : half_at(p);
     set_scales(o, 2 * at, 2, scale, has_minimum ? half_at(p + 2) : -0.0f);
     p += type == SL_MXFP4_BLOCK ? 1 : has_minimum ? 4 : 2;
@@ -241,7 +244,7 @@ SL_INLINE void open_q6_k(const unsigned char *p, unsigned quarter, block_codes *
     }
 }
 
-/* ---- blocks of 256: iq --------------------------------------------------------------------- */
+/* ---- blocks of 256: iq ----------------------------------------------------------------------- */
 
 SL_INLINE void open_iq4_xs(const unsigned char *p, unsigned quarter, block_codes *o)
 {
@@ -373,40 +376,18 @@ SL_INLINE void open_codes(sl__dtype type, size_t bytes, const unsigned char *row
     const unsigned char *p = row + group / 4 * bytes; /* of 256 weights */
     const unsigned quarter = group % 4;
     switch (type) {
-    case SL_NVFP4:
-        open_nvfp4(row + group * bytes, o);
-        break;
-    case SL_Q2_K:
-        open_q2_k(p, quarter, o);
-        break;
-    case SL_Q3_K:
-        open_q3_k(p, quarter, o);
-        break;
+    case SL_NVFP4: open_nvfp4(row + group * bytes, o); break;
+    case SL_Q2_K: open_q2_k(p, quarter, o); break;
+    case SL_Q3_K: open_q3_k(p, quarter, o); break;
     case SL_Q4_K:
-    case SL_Q5_K:
-        open_q4_k(type, p, quarter, o);
-        break;
-    case SL_Q6_K:
-        open_q6_k(p, quarter, o);
-        break;
-    case SL_IQ4_XS:
-        open_iq4_xs(p, quarter, o);
-        break;
-    case SL_IQ2_XXS:
-        open_iq2_xxs(p, quarter, o);
-        break;
-    case SL_IQ2_XS:
-        open_iq2_xs(p, quarter, o);
-        break;
-    case SL_IQ2_S:
-        open_iq2_s(p, quarter, o);
-        break;
-    case SL_IQ3_XXS:
-        open_iq3_xxs(p, quarter, o);
-        break;
-    case SL_IQ3_S:
-        open_iq3_s(p, quarter, o);
-        break;
+    case SL_Q5_K: open_q4_k(type, p, quarter, o); break;
+    case SL_Q6_K: open_q6_k(p, quarter, o); break;
+    case SL_IQ4_XS: open_iq4_xs(p, quarter, o); break;
+    case SL_IQ2_XXS: open_iq2_xxs(p, quarter, o); break;
+    case SL_IQ2_XS: open_iq2_xs(p, quarter, o); break;
+    case SL_IQ2_S: open_iq2_s(p, quarter, o); break;
+    case SL_IQ3_XXS: open_iq3_xxs(p, quarter, o); break;
+    case SL_IQ3_S: open_iq3_s(p, quarter, o); break;
     default:
         assert(type >= SL_Q4_0 && type <= SL_MXFP4_BLOCK);
         if (count <= 32) *o = (block_codes){.scale = {0}};
@@ -415,9 +396,10 @@ SL_INLINE void open_codes(sl__dtype type, size_t bytes, const unsigned char *row
     }
 }
 
-/* The same for any type, and not in line. */
-static void open_any(sl__dtype type, size_t bytes, const unsigned char *row, size_t group,
-                     uint32_t count, block_codes *o)
+/* The same for any type, not in line: its code would be most of what calls it. */
+static __attribute__((noinline)) void open_any(sl__dtype type, size_t bytes,
+                                               const unsigned char *row, size_t group,
+                                               uint32_t count, block_codes *o)
 {
     open_codes(type, bytes, row, group, count, o);
 }
