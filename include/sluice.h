@@ -95,6 +95,31 @@ const char *sl_detokenizer_push(sl_detokenizer *detok, int32_t id, size_t *size)
  * tokenizers drop. So pushing a prompt, then this, leaves a decoder for what follows the prompt. */
 const char *sl_detokenizer_finish(sl_detokenizer *detok, size_t *size);
 
+/* ---- chat templates -------------------------------------------------------------------------- */
+
+/* The template that turns messages into a prompt: Jinja, as published with a model. It does not
+ * change after opening and may be shared by threads. */
+typedef struct sl_template sl_template;
+
+/* Opens the template of a model: a pack, a checkpoint folder or its one .safetensors file
+ * (chat_template.jinja, else the chat_template of tokenizer_config.json), or a file itself: such a
+ * tokenizer_config.json, or any other file, which is the template. A model may have another one
+ * named tool_use, which is taken where there are tools. The caller closes it. */
+sl_status sl_template_open(sl_template **out, const char *path, sl_error *err);
+/* The same from text; name (NULL: "template") is for messages, which say line and column. */
+sl_status sl_template_parse(sl_template **out, const char *text, size_t size, const char *name,
+                            sl_error *err);
+void sl_template_close(sl_template *tmpl); /* NULL is allowed */
+
+/* Renders with the variables of a JSON object: messages, tools, bos_token, add_generation_prompt
+ * and whatever else the template asks for; the order of keys is kept. The string "now", ISO 8601,
+ * is besides what strftime_now sees; without it, the time is that of the system.
+ * *text is allocated with malloc, NUL-terminated, owned by the caller; NULL after a failure.
+ * SL_EINVAL where the template fails on the variables or refuses them, SL_EBUDGET where it takes
+ * more steps, memory, depth or text than a render may. */
+sl_status sl_template_render(const sl_template *tmpl, const char *json, size_t json_size,
+                             char **text, size_t *size, sl_error *err);
+
 /* ---- engine ---------------------------------------------------------------------------------- */
 
 typedef struct sl_engine sl_engine;

@@ -39,7 +39,7 @@ struct cli_call {
 };
 
 extern const cli_command cli_cmd_run, cli_cmd_logits, cli_cmd_eval_nll, cli_cmd_tokenize,
-    cli_cmd_detokenize, cli_cmd_inspect, cli_cmd_pack;
+    cli_cmd_detokenize, cli_cmd_render, cli_cmd_inspect, cli_cmd_pack;
 
 /* ---- options --------------------------------------------------------------------------------- */
 

@@ -8,7 +8,7 @@
 
 static const cli_command *const commands[] = {
     &cli_cmd_run,        &cli_cmd_inspect, &cli_cmd_pack,     &cli_cmd_tokenize,
-    &cli_cmd_detokenize, &cli_cmd_logits,  &cli_cmd_eval_nll,
+    &cli_cmd_detokenize, &cli_cmd_render,  &cli_cmd_logits,   &cli_cmd_eval_nll,
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
