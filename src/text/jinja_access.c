@@ -173,10 +173,7 @@ bool sl__jslice(sl__jctx *c, sl__jval v, sl__jval first, sl__jval after, sl__jva
 {
     int64_t step = 1, from, to;
     if (v.kind == SL_J_UNDEFINED) return sl__jfail_undefined(c, v);
-    if (!is_indexed(v)) { /* as Jinja: what cannot be had is undefined */
-        *out = absent(v, NULL);
-        return true;
-    }
+    if (!is_indexed(v)) return sl__jfail(c, "a '%s' cannot be sliced", sl__jtype_name(v));
     if (step_value.kind != SL_J_NONE && !sl__jarg_int(c, step_value, 1, "a slice's step", &step))
         return false;
     if (step == 0 || step == INT64_MIN) return sl__jfail(c, "a slice cannot have this step");

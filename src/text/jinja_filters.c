@@ -86,8 +86,10 @@ static bool filter_replace(sl__jctx *c, const sl__jcall *call, sl__jval *out)
 static bool filter_indent(sl__jctx *c, const sl__jcall *call, sl__jval *out)
 {
     sl__jval text, lines, unit = call->arg[0];
+    const sl__jstr *self;
     int64_t width = 4;
     size_t mark = c->out->size;
+    if (!sl__jarg_str(c, call->self, "what is indented", &self)) return false;
     bool first = sl__jtrue(call->arg[1]), blank = sl__jtrue(call->arg[2]);
     if (unit.kind != SL_J_STRING) {
         if (!sl__jarg_int(c, unit, 4, "indent", &width)) return false;
@@ -96,7 +98,7 @@ static bool filter_indent(sl__jctx *c, const sl__jcall *call, sl__jval *out)
         if (!sl__jtake(c, mark, &unit)) return false;
     }
     /* A last line break gives one more line, of nothing. */
-    if (!sl__jput_value(c, call->self) || !sl__jput(c, "\n", 1) || !sl__jtake(c, mark, &text) ||
+    if (!sl__jput(c, self->text, self->size) || !sl__jput(c, "\n", 1) || !sl__jtake(c, mark, &text) ||
         !sl__jsplit_lines(c, text.u.str, false, &lines))
         return false;
     const sl__jseq *seq = lines.u.seq;

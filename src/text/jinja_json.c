@@ -75,7 +75,7 @@ static size_t escape(const char *s, bool ascii, size_t *length, char out[16])
     *length = 1;
     if (found) return (size_t)snprintf(out, 16, "\\%c", letters[found - plain]);
     if (byte < 0x20) return (size_t)snprintf(out, 16, "\\u%04x", byte);
-    if (byte < 0x80 || !ascii) return 0;
+    if (byte < 0x7f || !ascii) return 0;
     uint32_t cp = sl__jchar(s, 0, length);
     if (cp < 0x10000) return (size_t)snprintf(out, 16, "\\u%04x", cp);
     cp -= 0x10000;

@@ -300,7 +300,7 @@ static bool split_space(sl__jctx *c, sl__jval v, int64_t max, sl__jseq *list)
     while (at < s->size) {
         size_t end = at;
         if (max-- == 0)
-            end = s->size - sl__jspace_suffix(s->text + at, s->size - at);
+            end = s->size; /* with the space at its end */
         else
             while (end < s->size && !sl__jis_space(sl__jchar(s->text, end, &length)))
                 end += length;
@@ -353,7 +353,7 @@ static bool split_right_space(sl__jctx *c, sl__jval v, int64_t max, sl__jseq *li
     while (to > 0) {
         size_t from = to;
         if (max-- == 0)
-            from = sl__jspace_prefix(s->text, to);
+            from = 0;
         else
             while (from > 0 && sl__jspace_suffix(s->text, from) == 0)
                 from = char_before(s, from);
