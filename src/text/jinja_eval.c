@@ -331,15 +331,16 @@ bool sl__jexec_for(sl__jctx *c, const sl__jnode *node, sl__jval over, size_t dep
     sl__jscope *outer = c->scope, *scope = NULL;
     *loop = (sl__jloop){.node = node, .outer = outer, .items = items.u.seq, .depth0 = depth0,
                         .recursive = node->flag};
-    bool ok = true;
+    bool ok = true, finished = false; /* as in Jinja: a round that was broken off is none */
     for (size_t i = 0; ok && i < items.u.seq->count && c->flow != SL_J_BREAK; i++) {
         loop->index0 = i;
         ok = exec_round(c, node, loop, &scope);
+        finished = finished || c->flow == SL_J_ON;
         if (c->flow == SL_J_CONTINUE) c->flow = SL_J_ON;
     }
     c->flow = SL_J_ON;
     c->scope = outer;
-    if (!ok || items.u.seq->count > 0 || !node->list) return ok;
+    if (!ok || finished || !node->list) return ok;
     scope = sl__jscope_push(c, outer);
     return scope && exec_in(c, scope, node->list);
 }

@@ -147,10 +147,16 @@ static bool filter_truncate(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     sl__jval text;
     int64_t length, leeway;
     size_t mark = c->out->size;
-    if (!sl__jto_str(c, call->self, &text) ||
+    int64_t self_length;
+    if (!sl__jlength(c, call->self, &self_length) ||
         !sl__jarg_int(c, call->arg[0], 255, "truncate", &length) ||
         !sl__jarg_int(c, call->arg[3], 5, "truncate", &leeway))
         return false;
+    if (call->self.kind != SL_J_STRING) { /* what is short enough stays, whatever it is */
+        *out = call->self;
+        return self_length <= length + leeway || sl__jfail(c, "truncate needs a string");
+    }
+    text = call->self;
     if (call->arg[2].kind != SL_J_MISSING && !sl__jarg_str(c, call->arg[2], "truncate", &end))
         return false;
     const sl__jstr *s = text.u.str;

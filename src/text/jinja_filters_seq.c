@@ -47,11 +47,11 @@ static bool get_key(sl__jctx *c, sl__jval path, sl__jval item, bool cased, sl__j
     return true;
 }
 
-/* A sequence of what is still to come of v, in items of its own. */
-static bool take_items(sl__jctx *c, sl__jval v, sl__jseq_kind kind, sl__jval *out)
+/* The items of a value for map, select and the like, to which all that is false has none. */
+static bool take_chosen(sl__jctx *c, sl__jval v, sl__jval *out)
 {
-    if (v.kind == SL_J_NAMESPACE) return sl__jfail(c, "'Namespace' object is not iterable");
-    return sl__jto_seq(c, v, kind, out);
+    if (!sl__jtrue(v)) return sl__jmake_seq(c, SL_J_ITERATOR, 0, out);
+    return sl__jto_seq(c, v, SL_J_ITERATOR, out);
 }
 
 /* ---- sorting --------------------------------------------------------------------------------- */
@@ -59,7 +59,9 @@ static bool take_items(sl__jctx *c, sl__jval v, sl__jseq_kind kind, sl__jval *ou
 static bool goes_before(sl__jctx *c, const sl__jsortable *a, const sl__jsortable *b, bool reverse,
                         bool *out)
 {
-    int order;
+    int order = 0;
+    *out = false;
+    if (a->key.kind == SL_J_UNDEFINED && b->key.kind == SL_J_UNDEFINED) return true; /* equal */
     if (!sl__jorder(c, reverse ? b->key : a->key, reverse ? a->key : b->key, "<", &order))
         return false;
     *out = order == -1 || order < -1;
@@ -139,7 +141,7 @@ static bool sort_items(sl__jctx *c, sl__jval v, sl__jval path, bool cased, bool 
                        sl__jsortable **out, size_t *count)
 {
     sl__jval seq;
-    if (!take_items(c, v, SL_J_LIST, &seq)) return false;
+    if (!sl__jto_seq(c, v, SL_J_LIST, &seq)) return false;
     *count = seq.u.seq->count;
     *out = sl__jmem_alloc(&c->mem, *count * sizeof **out);
     if (!*out) return sl__jnomem(c);
@@ -206,9 +208,18 @@ static bool filter_groupby(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     sl__jsortable *order;
     size_t count, groups = 0;
     bool cased = sl__jtrue(call->arg[2]);
-    sl__jval path = call->arg[0];
-    if (!sort_items(c, call->self, path, cased, false, &order, &count) ||
-        !sl__jmake_seq(c, SL_J_LIST, count, out))
+    sl__jval path = call->arg[0], otherwise = call->arg[1], items;
+    if (!sl__jto_seq(c, call->self, SL_J_LIST, &items)) return false;
+    count = items.u.seq->count;
+    order = sl__jmem_alloc(&c->mem, count * sizeof *order);
+    if (!order) return sl__jnomem(c);
+    for (size_t i = 0; i < count; i++) {
+        order[i].item = items.u.seq->items[i];
+        if (!get_path(c, path, order[i].item, otherwise, &order[i].key) ||
+            (!cased && !sl__jfold(c, order[i].key, &order[i].key)))
+            return false;
+    }
+    if (!sl__jsort(c, order, count, false) || !sl__jmake_seq(c, SL_J_LIST, count, out))
         return false;
     for (size_t i = 0, end; i < count; i = end) {
         sl__jval list, name;
@@ -220,7 +231,7 @@ static bool filter_groupby(sl__jctx *c, const sl__jcall *call, sl__jval *out)
         if (!sl__jmake_seq(c, SL_J_LIST, end - i, &list)) return false;
         for (size_t k = i; k < end; k++)
             list.u.seq->items[k - i] = order[k].item;
-        if (!get_key(c, path, order[i].item, true, &name) ||
+        if (!get_path(c, path, order[i].item, otherwise, &name) ||
             !make_pair(c, name, list, &out->u.seq->items[groups++]))
             return false;
     }
@@ -257,7 +268,7 @@ static bool filter_select(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     }
     const sl__jargs rest = args_behind(args, taken + (test != NULL));
     const sl__jval none = {.kind = SL_J_MISSING};
-    if (!take_items(c, call->self, SL_J_ITERATOR, &items)) return false;
+    if (!take_chosen(c, call->self, &items)) return false;
     sl__jval *item = items.u.seq->items;
     for (size_t i = 0; i < items.u.seq->count; i++) {
         value = item[i];
@@ -295,7 +306,7 @@ static bool filter_map(sl__jctx *c, const sl__jcall *call, sl__jval *out)
         return sl__jfail(c, "map needs a filter or an attribute");
     }
     const sl__jval none = {.kind = SL_J_MISSING};
-    if (!take_items(c, call->self, SL_J_ITERATOR, out)) return false;
+    if (!take_chosen(c, call->self, out)) return false;
     for (size_t i = 0; i < out->u.seq->count; i++) {
         sl__jval *item = &out->u.seq->items[i], before = *item;
         if (!sl__jwork(c, 1)) return false;
@@ -311,7 +322,7 @@ static bool filter_unique(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     size_t kept = 0;
     sl__jdict *seen = sl__jdict_new(&c->mem, 0);
     if (!seen) return sl__jnomem(c);
-    if (!take_items(c, call->self, SL_J_ITERATOR, out)) return false;
+    if (!sl__jto_seq(c, call->self, SL_J_ITERATOR, out)) return false;
     sl__jval *item = out->u.seq->items, key;
     for (size_t i = 0; i < out->u.seq->count; i++) {
         if (!sl__jwork(c, 1) ||
@@ -343,7 +354,7 @@ static bool filter_end(sl__jctx *c, const sl__jcall *call, sl__jval *out)
         return true;
     }
     if (sl__jis_seq(v, SL_J_ITERATOR)) return sl__jfail(c, "'generator' object is not reversible");
-    if (!take_items(c, v, SL_J_LIST, &items)) return false;
+    if (!sl__jto_seq(c, v, SL_J_LIST, &items)) return false;
     size_t count = items.u.seq->count;
     *out = count ? items.u.seq->items[count - 1] : sl__jundefined(&no_last);
     return true;
@@ -356,7 +367,7 @@ static bool filter_extreme(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     static const sl__jstr nothing = {"the extreme of an empty sequence", 32, 32};
     sl__jval items, best_key = {.kind = SL_J_MISSING};
     bool max = call->builtin->op == MAX;
-    if (!take_items(c, call->self, SL_J_LIST, &items)) return false;
+    if (!sl__jto_seq(c, call->self, SL_J_LIST, &items)) return false;
     *out = sl__jundefined(&nothing);
     for (size_t i = 0; i < items.u.seq->count; i++) {
         sl__jval key;
@@ -375,7 +386,7 @@ static bool filter_sum(sl__jctx *c, const sl__jcall *call, sl__jval *out)
 {
     sl__jval items, value;
     sl__jval sum = call->arg[1].kind == SL_J_MISSING ? sl__jint(0) : call->arg[1];
-    if (!take_items(c, call->self, SL_J_LIST, &items)) return false;
+    if (!sl__jto_seq(c, call->self, SL_J_LIST, &items)) return false;
     if (sum.kind == SL_J_STRING) return sl__jfail(c, "sum cannot add strings");
     for (size_t i = 0; i < items.u.seq->count; i++) {
         if (!get_key(c, call->arg[0], items.u.seq->items[i], true, &value) ||
@@ -411,7 +422,7 @@ static bool filter_join(sl__jctx *c, const sl__jcall *call, sl__jval *out)
 
 static bool filter_list(sl__jctx *c, const sl__jcall *call, sl__jval *out)
 {
-    return take_items(c, call->self, SL_J_LIST, out);
+    return sl__jto_seq(c, call->self, SL_J_LIST, out);
 }
 
 static bool filter_items(sl__jctx *c, const sl__jcall *call, sl__jval *out)
@@ -435,7 +446,7 @@ static bool filter_reverse(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     sl__jval v = call->self;
     bool list = sl__jis_seq(v, SL_J_ITERATOR);
     if (v.kind == SL_J_STRING) return sl__jslice(c, v, none, none, sl__jint(-1), out);
-    if (!take_items(c, v, SL_J_ITERATOR, out)) return false;
+    if (!sl__jto_seq(c, v, SL_J_ITERATOR, out)) return false;
     sl__jseq *seq = out->u.seq;
     for (size_t i = 0; i < seq->count / 2; i++) {
         sl__jval swap = seq->items[i];
@@ -452,7 +463,7 @@ static bool filter_batch(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     sl__jval items, fill = call->arg[1];
     int64_t width;
     if (!sl__jarg_int(c, call->arg[0], 1, "batch", &width) ||
-        !take_items(c, call->self, SL_J_LIST, &items))
+        !sl__jto_seq(c, call->self, SL_J_LIST, &items))
         return false;
     size_t count = items.u.seq->count, each = width > 0 ? (size_t)width : count + 1;
     size_t rows = count / each + (count % each > 0);
@@ -475,7 +486,7 @@ static bool filter_slice(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     sl__jval items, fill = call->arg[1];
     int64_t slices;
     if (!sl__jarg_int(c, call->arg[0], 1, "slice", &slices) ||
-        !take_items(c, call->self, SL_J_LIST, &items))
+        !sl__jto_seq(c, call->self, SL_J_LIST, &items))
         return false;
     if (slices < 1 || slices > 100000) return sl__jfail(c, "slice into %lld", (long long)slices);
     size_t count = items.u.seq->count, columns = (size_t)slices, at = 0;

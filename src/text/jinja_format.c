@@ -328,8 +328,9 @@ bool sl__jpercent(sl__jctx *c, sl__jval format, sl__jval args, sl__jval *out)
         p.at = sign ? sign + 1 : p.end;
         if (sign && !put_percent(c, &p)) return false;
     }
-    bool spare = p.used < p.count && args.kind != SL_J_DICT && !sl__jis_seq(args, SL_J_LIST);
-    if (spare) return sl__jfail(c, "not all values are used by the format");
+    bool mapping = args.kind == SL_J_DICT || args.kind == SL_J_UNDEFINED || /* as Python sees it */
+                   sl__jis_seq(args, SL_J_LIST) || sl__jis_seq(args, SL_J_RANGE);
+    if (p.used < p.count && !mapping) return sl__jfail(c, "not all values are used by the format");
     if (!sl__jtake(c, mark, out)) return false;
     out->flag = format.flag;
     return true;

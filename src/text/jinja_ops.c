@@ -355,7 +355,6 @@ bool sl__jbinary(sl__jctx *c, uint16_t op, sl__jval a, sl__jval b, sl__jval *out
     bool whole_a = sl__jis_int(a, &i), whole_b = sl__jis_int(b, &j);
     if (whole_a && whole_b) return whole_op(c, op, i, j, out);
     if (sl__jis_number(a, &x) && sl__jis_number(b, &y)) return real_op(c, op, x, y, out);
-    if (a.kind == SL_J_UNDEFINED || b.kind == SL_J_UNDEFINED) return fail_operands(c, op, a, b);
     if (op == '%' && a.kind == SL_J_STRING) return sl__jpercent(c, a, b, out);
     if (op == '+' && a.kind == SL_J_STRING && b.kind == SL_J_STRING)
         return add_strings(c, a, b, out);

@@ -323,7 +323,7 @@ static sl__jnode *parse_macro_body(sl__jparser *p, sl__jnode *node, const char *
     p->loops = 0;
     if (!parse_block(p, end, node->at, &node->body)) return NULL;
     node->flag = p->asked;
-    p->asked = asked;
+    p->asked = asked | node->flag; /* what a macro inside asks for, this one has to have too */
     p->loops = loops;
     p->token++;
     return node;

@@ -199,7 +199,8 @@ static bool hashable_at(sl__jval key, unsigned depth)
 {
     if (key.kind == SL_J_DICT) return false;
     if (key.kind != SL_J_SEQ) return true;
-    if (key.u.seq->kind != SL_J_TUPLE) return key.u.seq->kind >= SL_J_ITERATOR;
+    if (key.u.seq->kind == SL_J_RANGE || key.u.seq->kind == SL_J_ITERATOR) return true;
+    if (key.u.seq->kind != SL_J_TUPLE) return false;
     if (depth == KEY_DEPTH) return false;
     for (size_t i = 0; i < key.u.seq->count; i++)
         if (!hashable_at(key.u.seq->items[i], depth + 1)) return false;
@@ -207,6 +208,12 @@ static bool hashable_at(sl__jval key, unsigned depth)
 }
 
 bool sl__jhashable(sl__jval key) { return hashable_at(key, 0); }
+
+/* A key that is made of others. */
+static bool is_compound(sl__jval v)
+{
+    return v.kind == SL_J_SEQ && (v.u.seq->kind == SL_J_TUPLE || v.u.seq->kind == SL_J_RANGE);
+}
 
 /* Whether two hashable values are one key. */
 static bool same_key(sl__jval a, sl__jval b)
@@ -219,9 +226,8 @@ static bool same_key(sl__jval a, sl__jval b)
     if (sl__jis_number(a, &x) && sl__jis_number(b, &y)) return x == y;
     if (a.kind != b.kind) return false;
     if (a.kind == SL_J_NONE || a.kind == SL_J_UNDEFINED) return true;
-    if (a.kind != SL_J_SEQ || a.u.seq->kind != SL_J_TUPLE || b.u.seq->kind != SL_J_TUPLE)
-        return a.u.seq == b.u.seq;
-    if (a.u.seq->count != b.u.seq->count) return false;
+    if (a.kind != SL_J_SEQ || !is_compound(a) || !is_compound(b)) return a.u.seq == b.u.seq;
+    if (a.u.seq->kind != b.u.seq->kind || a.u.seq->count != b.u.seq->count) return false;
     for (size_t k = 0; k < a.u.seq->count; k++)
         if (!same_key(a.u.seq->items[k], b.u.seq->items[k])) return false;
     return true;
@@ -235,7 +241,7 @@ static uint64_t hash_key(sl__jval key)
         if (x == 0.0) x = 0.0; /* one zero */
         return sl__hash64(&x, sizeof x);
     }
-    if (key.kind == SL_J_SEQ && key.u.seq->kind == SL_J_TUPLE) {
+    if (is_compound(key)) {
         uint64_t sum = key.u.seq->count;
         for (size_t i = 0; i < key.u.seq->count; i++)
             sum = sum * 0x9e3779b97f4a7c15u + hash_key(key.u.seq->items[i]);
