@@ -105,7 +105,7 @@ METHODS = ["strip()", "lstrip()", "rstrip('d\\n ')", "split()", "split('o')", "s
            "partition(' ')", "rpartition('o')", "zfill(9)", "center(15, '*')", "format(1, n=2)",
            "isalnum()", "islower()", "istitle()", "removeprefix('He')", "pop()", "append(1)",
            "index(1)", "count(1)", "name", "age", "a", "items", "foo", "0", "lower().upper()",
-           "ljust(14, '.')", "casefold()", "isspace()", "expand"]
+           "ljust(14, '.')", "isspace()", "expand"]
 BINARY = ["+", "-", "*", "/", "//", "%", "**", "~", "==", "!=", "<", "<=", ">", ">=", "in",
           "not in", "and", "or"]
 

@@ -13,39 +13,68 @@ static sl__jval absent(sl__jval in, const sl__jstr *name)
 
 /* ---- attributes ------------------------------------------------------------------------------ */
 
-static bool loop_attribute(const sl__jloop *loop, const sl__jstr *name, sl__jval *out)
+/* Whether one more item comes; what has to be tested for it is. */
+static bool loop_peek(sl__jctx *c, sl__jloop *loop, bool *more)
 {
-    size_t count = loop->items->count, index = loop->index0;
+    if (!sl__jloop_pull(c, loop, loop->index0 + 2)) return false;
+    *more = loop->items->count > loop->index0 + 1;
+    return true;
+}
+
+/* Attributes that know what is still to come. */
+static bool loop_ahead(sl__jctx *c, sl__jloop *loop, const sl__jstr *name, sl__jval *out,
+                       bool *found)
+{
+    bool more, last = sl__jstr_is(name, "last");
+    *found = true;
+    if (last || sl__jstr_is(name, "nextitem")) {
+        if (!loop_peek(c, loop, &more)) return false;
+        *out = more ? loop->items->items[loop->index0 + 1] : sl__jundefined(name);
+        if (last) *out = sl__jbool(!more);
+        return true;
+    }
+    bool length = sl__jstr_is(name, "length"), from_one = sl__jstr_is(name, "revindex");
+    *found = length || from_one || sl__jstr_is(name, "revindex0");
+    if (!*found) return true;
+    if (!sl__jloop_pull(c, loop, SIZE_MAX)) return false;
+    int64_t count = (int64_t)loop->items->count;
+    *out = sl__jint(length ? count : count - (int64_t)loop->index0 - !from_one);
+    return true;
+}
+
+static bool loop_attribute(sl__jctx *c, sl__jloop *loop, const sl__jstr *name, sl__jval *out,
+                           bool *found)
+{
+    const int64_t index = (int64_t)loop->index0, depth = (int64_t)loop->depth0;
     const struct {
         const char *name;
         sl__jval value;
     } table[] = {
-        {"index", sl__jint((int64_t)index + 1)},
-        {"index0", sl__jint((int64_t)index)},
+        {"index", sl__jint(index + 1)},
+        {"index0", sl__jint(index)},
         {"first", sl__jbool(index == 0)},
-        {"last", sl__jbool(index + 1 == count)},
-        {"length", sl__jint((int64_t)count)},
-        {"revindex", sl__jint((int64_t)(count - index))},
-        {"revindex0", sl__jint((int64_t)(count - index) - 1)},
-        {"depth", sl__jint((int64_t)loop->depth0 + 1)},
-        {"depth0", sl__jint((int64_t)loop->depth0)},
+        {"depth", sl__jint(depth + 1)},
+        {"depth0", sl__jint(depth)},
         {"previtem", index > 0 ? loop->items->items[index - 1] : sl__jundefined(name)},
-        {"nextitem", index + 1 < count ? loop->items->items[index + 1] : sl__jundefined(name)},
     };
+    *found = true;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         if (!sl__jstr_is(name, table[i].name)) continue;
         *out = table[i].value;
         return true;
     }
-    return false;
+    return loop_ahead(c, loop, name, out, found);
 }
 
 /* What a value's type gives; the keys of a dict come after. */
 static bool type_attribute(sl__jctx *c, sl__jval v, const sl__jstr *name, sl__jval *out,
                            bool *found)
 {
+    if (v.kind == SL_J_LOOP) {
+        if (!loop_attribute(c, v.u.loop, name, out, found)) return false;
+        if (*found) return true;
+    }
     *found = true;
-    if (v.kind == SL_J_LOOP && loop_attribute(v.u.loop, name, out)) return true;
     if (v.kind == SL_J_CYCLER && sl__jstr_is(name, "current")) {
         *out = v.u.cycler->items[v.u.cycler->at];
         return true;
@@ -264,7 +293,10 @@ bool sl__jlength(sl__jctx *c, sl__jval v, int64_t *out)
     case SL_J_UNDEFINED: *out = 0; return true;
     case SL_J_STRING: *out = (int64_t)v.u.str->chars; return true;
     case SL_J_DICT: *out = (int64_t)v.u.dict->count; return true;
-    case SL_J_LOOP: *out = (int64_t)v.u.loop->items->count; return true;
+    case SL_J_LOOP:
+        if (!sl__jloop_pull(c, v.u.loop, SIZE_MAX)) return false;
+        *out = (int64_t)v.u.loop->items->count;
+        return true;
     case SL_J_SEQ:
         if (v.u.seq->kind == SL_J_ITERATOR) break;
         *out = (int64_t)v.u.seq->count;

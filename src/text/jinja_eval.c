@@ -270,7 +270,7 @@ static bool exec_one(sl__jctx *c, const sl__jnode *node)
         return scope && exec_in(c, scope, node->body);
     case SL_JN_BREAK: c->flow = SL_J_BREAK; return true;
     case SL_JN_CONTINUE: c->flow = SL_J_CONTINUE; return true;
-    default: assert(!"a statement"); return false;
+    default: assert(false && "a statement"); return false;
     }
 }
 
@@ -287,24 +287,26 @@ bool sl__jexec(sl__jctx *c, const sl__jnode *list)
 
 /* ---- loops ----------------------------------------------------------------------------------- */
 
-/* The items that pass the loop's test. */
-static bool choose(sl__jctx *c, const sl__jnode *node, sl__jval all, sl__jval *out)
+static bool pull_one(sl__jctx *c, sl__jloop *loop)
 {
-    size_t kept = 0;
-    if (!sl__jmake_seq(c, SL_J_LIST, all.u.seq->count, out)) return false;
-    sl__jscope *outer = c->scope, *scope = sl__jscope_push(c, outer);
-    if (!scope) return false;
-    bool ok = true;
-    c->scope = scope;
-    for (size_t i = 0; ok && i < all.u.seq->count; i++) {
-        sl__jval test;
-        ok = sl__jwork(c, 1) && assign(c, node->a, all.u.seq->items[i]) &&
+    const sl__jnode *node = loop->node;
+    sl__jval item = loop->over->items[loop->seen++], test = sl__jbool(true);
+    sl__jscope *before = c->scope;
+    bool ok = sl__jwork(c, 1);
+    if (ok && node->c) {
+        ok = (c->scope = sl__jscope_push(c, loop->outer)) && assign(c, node->a, item) &&
              sl__jeval(c, node->c, &test);
-        if (ok && sl__jtrue(test)) out->u.seq->items[kept++] = all.u.seq->items[i];
+        c->scope = before;
     }
-    c->scope = outer;
-    out->u.seq->count = kept;
+    if (ok && sl__jtrue(test)) loop->items->items[loop->items->count++] = item;
     return ok;
+}
+
+bool sl__jloop_pull(sl__jctx *c, sl__jloop *loop, size_t count)
+{
+    while (loop->items->count < count && loop->seen < loop->over->count)
+        if (!pull_one(c, loop)) return false;
+    return true;
 }
 
 /* One round: in the scope of the round before, emptied, unless a macro holds on to it. */
@@ -320,28 +322,39 @@ static bool exec_round(sl__jctx *c, const sl__jnode *node, sl__jloop *loop, sl__
            assign(c, node->a, loop->items->items[loop->index0]) && sl__jexec(c, node->body);
 }
 
-bool sl__jexec_for(sl__jctx *c, const sl__jnode *node, sl__jval over, size_t depth0)
+static bool exec_rounds(sl__jctx *c, const sl__jnode *node, sl__jloop *loop, bool *finished)
 {
-    sl__jval items;
-    c->at = node->b->at;
-    if (!sl__jto_seq(c, over, SL_J_LIST, &items)) return false;
-    if (node->c && !choose(c, node, items, &items)) return false;
-    sl__jloop *loop = sl__jmem_alloc(&c->mem, sizeof *loop);
-    if (!loop) return sl__jnomem(c);
-    sl__jscope *outer = c->scope, *scope = NULL;
-    *loop = (sl__jloop){.node = node, .outer = outer, .items = items.u.seq, .depth0 = depth0,
-                        .recursive = node->flag};
-    bool ok = true, finished = false; /* as in Jinja: a round that was broken off is none */
-    for (size_t i = 0; ok && i < items.u.seq->count && c->flow != SL_J_BREAK; i++) {
+    sl__jscope *scope = NULL;
+    for (size_t i = 0; c->flow != SL_J_BREAK; i++) {
+        if (!sl__jloop_pull(c, loop, i + 1)) return false;
+        if (loop->items->count <= i) break;
         loop->index0 = i;
-        ok = exec_round(c, node, loop, &scope);
-        finished = finished || c->flow == SL_J_ON;
+        if (!exec_round(c, node, loop, &scope)) return false;
+        *finished = *finished || c->flow == SL_J_ON;
         if (c->flow == SL_J_CONTINUE) c->flow = SL_J_ON;
     }
     c->flow = SL_J_ON;
+    return true;
+}
+
+bool sl__jexec_for(sl__jctx *c, const sl__jnode *node, sl__jval over, size_t depth0)
+{
+    sl__jval all, passed;
+    c->at = node->b->at;
+    if (!sl__jto_seq(c, over, SL_J_LIST, &all) ||
+        !sl__jmake_seq(c, SL_J_LIST, all.u.seq->count, &passed))
+        return false;
+    sl__jloop *loop = sl__jmem_alloc(&c->mem, sizeof *loop);
+    if (!loop) return sl__jnomem(c);
+    passed.u.seq->count = 0;
+    sl__jscope *outer = c->scope;
+    *loop = (sl__jloop){.node = node, .outer = outer, .over = all.u.seq, .items = passed.u.seq,
+                        .depth0 = depth0, .recursive = node->flag};
+    bool finished = false; /* as in Jinja: a round that was broken off is none */
+    bool ok = exec_rounds(c, node, loop, &finished);
     c->scope = outer;
     if (!ok || finished || !node->list) return ok;
-    scope = sl__jscope_push(c, outer);
+    sl__jscope *scope = sl__jscope_push(c, outer);
     return scope && exec_in(c, scope, node->list);
 }
 

@@ -53,7 +53,7 @@ typedef struct sl__jctx {
 /* Always false. */
 bool sl__jfail(sl__jctx *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 bool sl__jfail_limit(sl__jctx *c, const char *what);
-bool sl__jnomem(sl__jctx *c); /* after an allocation that gave NULL: out of memory or over the limit */
+bool sl__jnomem(sl__jctx *c); /* after an allocation that gave NULL */
 bool sl__jfail_undefined(sl__jctx *c, sl__jval undefined);
 bool sl__jwork(sl__jctx *c, uint64_t steps);
 /* One level deeper; leave only after a true. */
@@ -150,7 +150,9 @@ typedef struct sl__jmacro {
 typedef struct sl__jloop {
     const sl__jnode *node; /* FOR */
     sl__jscope *outer;     /* where it stands */
-    const sl__jseq *items;
+    const sl__jseq *over; /* what is walked */
+    sl__jseq *items;      /* those of it that passed the loop's test, so far */
+    size_t seen;          /* of over */
     size_t index0, depth0;
     bool recursive;
     sl__jseq *changed; /* what `changed` saw last */
@@ -187,6 +189,9 @@ bool sl__jarg_str(sl__jctx *c, sl__jval v, const char *name, const sl__jstr **ou
 
 bool sl__jeval(sl__jctx *c, const sl__jnode *node, sl__jval *out);
 bool sl__jexec(sl__jctx *c, const sl__jnode *list);
+/* Tests what is walked until `count` items have passed, or all were seen: no sooner than anybody
+ * asks, since the loop's body may change what the test says. */
+bool sl__jloop_pull(sl__jctx *c, sl__jloop *loop, size_t count);
 bool sl__jexec_for(sl__jctx *c, const sl__jnode *node, sl__jval over, size_t depth0);
 sl__jscope *sl__jscope_push(sl__jctx *c, sl__jscope *outer); /* NULL: failed */
 bool sl__jscope_set(sl__jctx *c, sl__jscope *scope, const sl__jstr *name, sl__jval value);
@@ -215,7 +220,8 @@ typedef struct sl__jsortable {
     sl__jval item, key;
 } sl__jsortable;
 bool sl__jsort(sl__jctx *c, sl__jsortable *items, size_t count, bool reverse);
-const sl__jentry *sl__jsorted_entries(sl__jctx *c, const sl__jdict *dict); /* by key; NULL: failed */
+/* By key; NULL: failed. */
+const sl__jentry *sl__jsorted_entries(sl__jctx *c, const sl__jdict *dict);
 /* Of a string its lower case, of anything else itself. */
 bool sl__jfold(sl__jctx *c, sl__jval v, sl__jval *out);
 

@@ -278,7 +278,7 @@ static bool eval_one(sl__jctx *c, const sl__jnode *node, sl__jval *out)
     case SL_JN_FILTER:
     case SL_JN_TEST: return eval_filter(c, node, out);
     case SL_JN_SLICE: return sl__jfail(c, "a slice beside other indices");
-    default: assert(!"an expression"); return false;
+    default: assert(false && "an expression"); return false;
     }
 }
 

@@ -98,8 +98,8 @@ static bool filter_indent(sl__jctx *c, const sl__jcall *call, sl__jval *out)
         if (!sl__jtake(c, mark, &unit)) return false;
     }
     /* A last line break gives one more line, of nothing. */
-    if (!sl__jput(c, self->text, self->size) || !sl__jput(c, "\n", 1) || !sl__jtake(c, mark, &text) ||
-        !sl__jsplit_lines(c, text.u.str, false, &lines))
+    if (!sl__jput(c, self->text, self->size) || !sl__jput(c, "\n", 1) ||
+        !sl__jtake(c, mark, &text) || !sl__jsplit_lines(c, text.u.str, false, &lines))
         return false;
     const sl__jseq *seq = lines.u.seq;
     for (size_t i = 0; i < seq->count; i++) {
@@ -161,7 +161,8 @@ static bool filter_truncate(sl__jctx *c, const sl__jcall *call, sl__jval *out)
         return false;
     const sl__jstr *s = text.u.str;
     if (length < end->chars || leeway < 0) return sl__jfail(c, "truncate: the length is too short");
-    if ((int64_t)s->chars <= length || (int64_t)s->chars - length <= leeway) return *out = text, true;
+    *out = text;
+    if ((int64_t)s->chars <= length || (int64_t)s->chars - length <= leeway) return true;
     size_t stop = sl__jstr_offset(s, (size_t)(length - end->chars));
     if (!sl__jtrue(call->arg[1])) { /* the last word, which may be half, goes */
         size_t space = stop;

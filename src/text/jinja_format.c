@@ -88,8 +88,8 @@ static bool put_whole(sl__jctx *c, const spec *f, int64_t whole)
     char digits[80], padded[400], head[8];
     uint64_t magnitude = whole < 0 ? 0 - (uint64_t)whole : (uint64_t)whole;
     size_t at = sizeof digits - 1;
-    unsigned base = f->type == 'x' || f->type == 'X' ? 16 : f->type == 'o' ? 8 : f->type == 'b' ? 2
-                                                                                                : 10;
+    bool hex = f->type == 'x' || f->type == 'X';
+    unsigned base = hex ? 16 : f->type == 'o' ? 8 : f->type == 'b' ? 2 : 10;
     const char *set = f->type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef";
     digits[at] = '\0';
     do
@@ -405,10 +405,12 @@ static bool put_field(sl__jctx *c, fields *f)
         size_t from = c->out->size;
         if (stop - mark != 2 || !strchr("sr", mark[1]))
             return sl__jfail(c, "format(): '!' takes s or r");
-        if (mark[1] == 's' ? !sl__jto_str(c, v, &v) : !sl__jput_repr(c, v) || !sl__jtake(c, from, &v))
+        if (mark[1] == 's' ? !sl__jto_str(c, v, &v)
+                           : !sl__jput_repr(c, v) || !sl__jtake(c, from, &v))
             return false;
     }
-    return sl__jput_format(c, v, colon ? colon + 1 : close, colon ? (size_t)(close - colon - 1) : 0);
+    const char *spec_text = colon ? colon + 1 : close;
+    return sl__jput_format(c, v, spec_text, (size_t)(close - spec_text));
 }
 
 bool sl__jput_fields(sl__jctx *c, const sl__jstr *format, const sl__jargs *args)

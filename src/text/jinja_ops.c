@@ -300,7 +300,8 @@ static bool real_op(sl__jctx *c, uint16_t op, double a, double b, sl__jval *out)
 static bool put_joined(sl__jctx *c, sl__jval v, bool marked)
 {
     const sl__jstr *s = v.u.str;
-    return marked && !v.flag ? sl__jput_escaped(c, s->text, s->size) : sl__jput(c, s->text, s->size);
+    if (marked && !v.flag) return sl__jput_escaped(c, s->text, s->size);
+    return sl__jput(c, s->text, s->size);
 }
 
 static bool add_strings(sl__jctx *c, sl__jval a, sl__jval b, sl__jval *out)

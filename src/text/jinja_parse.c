@@ -180,8 +180,8 @@ static bool check_known(sl__jparser *p)
     return false;
 }
 
-/* Statements up to a tag that begins with one of `ends`, whose name is then the current token; NULL:
- * up to the end of the template. opened: where what they belong to began. */
+/* Statements up to a tag that begins with one of `ends`, whose name is then the current token;
+ * NULL: up to the end of the template. opened: where what they belong to began. */
 static bool parse_body(sl__jparser *p, const char *ends, size_t opened, sl__jnode **out)
 {
     sl__jnode **tail = out;

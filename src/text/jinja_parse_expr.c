@@ -287,7 +287,8 @@ static sl__jnode *parse_argument(sl__jparser *p, uint16_t *stage)
         kind = 1;
     }
     bool wrong = kind == 0 ? *stage > 0 : kind == 1 ? *stage > 2 : *stage >= kind;
-    if (wrong) return sl__jparse_fail(p, arg->at, "this argument cannot come after those before it");
+    if (wrong)
+        return sl__jparse_fail(p, arg->at, "this argument cannot come after those before it");
     if (kind > *stage) *stage = kind;
     arg->a = sl__jparse_expression(p);
     return arg->a ? arg : NULL;

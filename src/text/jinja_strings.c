@@ -542,7 +542,6 @@ static const sl__jbuiltin methods[] = {
     {"removesuffix", run_remove, "suffix", 1, SL_J_RIGHT},
     {"lower", run_recase, "", 0, SL_J_ALL_LOWER},
     {"upper", run_recase, "", 0, SL_J_ALL_UPPER},
-    {"casefold", run_recase, "", 0, SL_J_ALL_LOWER},
     {"capitalize", run_recase, "", 0, SL_J_CAPITAL},
     {"title", run_recase, "", 0, SL_J_WORDS},
     {"swapcase", run_recase, "", 0, SL_J_SWAPPED},

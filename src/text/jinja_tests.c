@@ -92,7 +92,7 @@ static bool test_same(sl__jctx *c, const sl__jcall *call, sl__jval *out)
 {
     sl__jval a = call->self, b = call->arg[0];
     bool same = a.kind == b.kind;
-    if (same && a.kind <= SL_J_STRING) {
+    if (same && a.kind >= SL_J_NONE && a.kind <= SL_J_STRING) {
         if (!sl__jequal(c, a, b, &same)) return false;
     } else {
         same = same && a.u.seq == b.u.seq;
