@@ -170,6 +170,34 @@ static void tokenizing(void **state)
     fail_each("tiktoken", use_ranks);
 }
 
+static sl_status render_messages(sl_error *err)
+{
+    static const char text[] =
+        "{% macro f(x, y='d') %}{{ x }}{{ kwargs }}{{ caller() }}{% endmacro %}"
+        "{% set ns = namespace(a=[]) %}{% for m in messages if m %}{% set ns.a = ns.a + [m.s] %}"
+        "{% call f(m.s|upper, z=1) %}{{ loop.index ~ m.s.split() }}{% endcall %}{% endfor %}"
+        "{{ ns.a|join(',') }}{{ messages|tojson(indent=2) }}{{ '%s'|format(1.5) }}"
+        "{{ messages|map(attribute='s')|sort|unique|list }}{{ {'a': 1, 'b': (2,)}.items() }}"
+        "{% filter indent %}a\nb{% endfilter %}{{ range(20)|batch(3)|list }}";
+    static const char vars[] = "{\"messages\": [{\"s\": \"a b\"}, {\"s\": \"c\"}],"
+                               "\"now\": \"2026-01-02\"}";
+    sl_template *tmpl = NULL;
+    char *out = NULL;
+    size_t size;
+    sl_status status = sl_template_parse(&tmpl, text, sizeof text - 1, "t", err);
+    if (status == SL_OK)
+        status = sl_template_render(tmpl, vars, sizeof vars - 1, &out, &size, err);
+    free(out);
+    sl_template_close(tmpl);
+    return status;
+}
+
+static void rendering(void **state)
+{
+    (void)state;
+    fail_each("chat template", render_messages);
+}
+
 /* Streaming: what a token needs is there before it comes. */
 static void detokenizing_allocates_nothing(void **state)
 {
@@ -269,6 +297,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(opening),    cmocka_unit_test(inspecting),
         cmocka_unit_test(tokenizing), cmocka_unit_test(packing),
+        cmocka_unit_test(rendering),
         cmocka_unit_test(decoding_allocates_nothing),
         cmocka_unit_test(detokenizing_allocates_nothing),
     };

@@ -90,6 +90,31 @@ bad "standard input: element 1: id 1$vocab at position 1 *" \
     detokenize "$model" --json <<<"[[1], [2, 1$vocab]]"
 bad "standard input: position 2 (counted from 0): 'x' *" detokenize "$model" <<<"1 2 x"
 
+# ---- render
+
+chat='{"messages": [{"role": "system", "content": "Be kind."},
+    {"role": "user", "content": [{"type": "text", "text": "H\u00e9"}]}],
+    "add_generation_prompt": true, "now": "2026-01-02T03:04:05"}'
+printf '%s' '{{ strftime_now("%d.%m.%Y") }}{% for m in messages %}|{{ m | tojson }}{% endfor %}' \
+    >"$tmp/own.jinja"
+good own render --template "$tmp/own.jinja" --json <<<"$chat"
+printf '%s' '02.01.2026|{"role": "system", "content": "Be kind."}|{"role": "user", ' \
+    '"content": [{"type": "text", "text": "Hé"}]}' >"$tmp/text"
+same own text
+if [ -e "$model/chat_template.jinja" ]; then
+    good rendered render "$model" <<<"$chat"
+    good same.prompt render --template "$model/chat_template.jinja" --json <<<"$chat"
+    same rendered same.prompt
+    grep -q 'Be kind\.' "$tmp/rendered" && grep -q 'Hé' "$tmp/rendered" ||
+        fail "render leaves messages out: $(cat "$tmp/rendered")"
+    bad "$model/chat_template.jinja: line *, column *" render "$model" <<<'{}'
+fi
+bad 'variables: line *, column *' render --template "$tmp/own.jinja" <<<'{"a"'
+bad 'variables: not a JSON object' render --template "$tmp/own.jinja" <<<'[]'
+printf '\n {%% for x in y %%}' >"$tmp/own.jinja"
+bad "$tmp/own.jinja: line 2, column 5: the block is not closed: {% endfor %} is missing" \
+    render --template "$tmp/own.jinja" <<<'{}'
+
 # ---- logits
 
 echo "1 2 3
@@ -207,6 +232,10 @@ grep -q "^$tmp/pack: .* in .*, verified\$" "$tmp/packed" &&
     grep -q '^LOSSY: experts q3, the rest kept; ' "$tmp/packed" ||
     fail "pack says $(cat "$tmp/packed")"
 bad "*$tmp/pack*" pack "$model" "$tmp/pack" --experts q3
+if [ -e "$model/chat_template.jinja" ]; then
+    good packed.prompt render "$tmp/pack" <<<"$chat"
+    same rendered packed.prompt
+fi
 good from.pack run "$tmp/pack" -p "$prompt" -n 4 --greedy --verify-reads all
 "$sluice" pack "$model" "$tmp/pack2" --experts q3 >"$tmp/stopped" 2>"$tmp/stopped.err" &
 await "$tmp/stopped.err" $!

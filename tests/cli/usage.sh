@@ -48,11 +48,11 @@ call --version
 for flag in --help -h; do
     call $flag
     [ "$code" = 0 ] && [ ! -s "$tmp/err" ] || fail "$flag"
-    for command in run inspect pack tokenize detokenize logits 'eval nll'; do
+    for command in run inspect pack tokenize detokenize render logits 'eval nll'; do
         grep -q "^  $command  " "$tmp/out" || fail "$flag does not list $command"
     done
 done
-for command in run inspect pack tokenize detokenize logits 'eval nll'; do
+for command in run inspect pack tokenize detokenize render logits 'eval nll'; do
     for flag in --help -h; do
         # shellcheck disable=SC2086  # two words are two arguments
         call $command $flag
@@ -108,6 +108,10 @@ usage "pack: superfluous argument 'c'*" pack a b c
 usage "run: superfluous argument '-p'*" run -p x -- a -p
 usage "run: give one of -p TEXT and -f FILE*" run m
 usage "run: give one of -p TEXT and -f FILE*" run m -p x -f y
+usage "render: give one of MODEL and --template FILE*" render
+usage "render: give one of MODEL and --template FILE*" render m --template f
+usage "render: superfluous argument 'b'*" render a b
+usage "render: --template needs a value (FILE)*" render --template
 usage "logits: --ids FILE is missing*" logits m --out x
 usage "logits: --out FILE is missing*" logits m --ids x
 usage "eval nll: --ids FILE is missing*" eval nll m
@@ -178,6 +182,8 @@ expect 1 "*$none*" inspect "$none"
 expect 1 "*$none*" inspect "$none" --json
 expect 1 "*$none*" tokenize "$none"
 expect 1 "*$none*" detokenize "$none" --json
+expect 1 "*$none*" render "$none" --json
+expect 1 "*$none*" render --template "$none"
 expect 1 "*$none*" run "$none" -p x
 expect 1 "*$none*" run "$none" -p x --temp 0.5 --top-k=40 --top-p 1 --min-p 0 --seed \
     18446744073709551615 --repetition-penalty 1.1 --presence-penalty -1.5 -n0 --memory 1.5GiB \
