@@ -288,7 +288,7 @@ static void deep_texts(void **state)
         {"", "{% for a in b %}", ""}, {"{% set ", "(", "a"},
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        char *text = repeated(100000, texts[i].before, texts[i].a, texts[i].after);
+        char *text = repeated(50000, texts[i].before, texts[i].a, texts[i].after);
         json_t *vars = few_variables();
         sl_error err = {0};
         size_t size;

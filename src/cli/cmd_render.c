@@ -24,8 +24,8 @@ static int run_command(const cli_call *call)
     bool json = false;
     const cli_option options[] = {
         {0, "json", NULL, CLI_FLAG, &json, 0, 0, NULL, "read a JSON object, as always", NULL},
-        {0, "template", "FILE", CLI_TEXT, &file, 0, 0, NULL,
-         "this template instead of a model's", NULL},
+        {0, "template", "FILE", CLI_TEXT, &file, 0, 0, NULL, "this template instead of a model's",
+         NULL},
     };
     const cli_group groups[] = {{NULL, options, 2}};
     int code;

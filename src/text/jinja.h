@@ -30,7 +30,7 @@ typedef struct sl__jinja_limits {
 } sl__jinja_limits;
 extern const sl__jinja_limits sl__jinja_default_limits;
 
-#define SL_JINJA_TEXT_MAX ((size_t)4 << 20) /* bytes of a template */
+#define SL_JINJA_TEXT_MAX ((size_t)1 << 20) /* bytes of a template */
 
 /* Compiles `size` bytes of UTF-8; name (copied) is for messages, which say line and column:
  * SL_EFORMAT for what is not Jinja, SL_EUNSUPPORTED for statements that are refused. */

@@ -262,10 +262,14 @@ bool sl__jwalk_next(sl__jctx *c, sl__jwalk *walk, sl__jval *item, bool *more)
 static size_t walk_left(sl__jval v)
 {
     switch ((sl__jkind)v.kind) {
-    case SL_J_STRING: return v.u.str->chars;
-    case SL_J_DICT: return v.u.dict->count;
-    case SL_J_SEQ: return v.u.seq->count - (v.u.seq->kind == SL_J_ITERATOR ? v.u.seq->next : 0);
-    default: return 0;
+    case SL_J_STRING:
+        return v.u.str->chars;
+    case SL_J_DICT:
+        return v.u.dict->count;
+    case SL_J_SEQ:
+        return v.u.seq->count - (v.u.seq->kind == SL_J_ITERATOR ? v.u.seq->next : 0);
+    default:
+        return 0;
     }
 }
 
@@ -290,9 +294,15 @@ bool sl__jto_seq(sl__jctx *c, sl__jval v, sl__jseq_kind kind, sl__jval *out)
 bool sl__jlength(sl__jctx *c, sl__jval v, int64_t *out)
 {
     switch ((sl__jkind)v.kind) {
-    case SL_J_UNDEFINED: *out = 0; return true;
-    case SL_J_STRING: *out = (int64_t)v.u.str->chars; return true;
-    case SL_J_DICT: *out = (int64_t)v.u.dict->count; return true;
+    case SL_J_UNDEFINED:
+        *out = 0;
+        return true;
+    case SL_J_STRING:
+        *out = (int64_t)v.u.str->chars;
+        return true;
+    case SL_J_DICT:
+        *out = (int64_t)v.u.dict->count;
+        return true;
     case SL_J_LOOP:
         if (!sl__jloop_pull(c, v.u.loop, SIZE_MAX)) return false;
         *out = (int64_t)v.u.loop->items->count;
@@ -301,7 +311,8 @@ bool sl__jlength(sl__jctx *c, sl__jval v, int64_t *out)
         if (v.u.seq->kind == SL_J_ITERATOR) break;
         *out = (int64_t)v.u.seq->count;
         return true;
-    default: break;
+    default:
+        break;
     }
     return sl__jfail(c, "object of type '%s' has no length", sl__jtype_name(v));
 }

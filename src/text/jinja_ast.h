@@ -55,31 +55,31 @@ typedef enum sl__jnode_kind {
     SL_JN_BREAK,
     SL_JN_CONTINUE,
     /* expressions */
-    SL_JN_CONST,        /* value */
-    SL_JN_NAME,         /* name */
-    SL_JN_NS_REF,       /* name, value: the attribute; only as a target */
-    SL_JN_LIST,         /* list */
-    SL_JN_TUPLE,        /* list */
-    SL_JN_DICT,         /* list: PAIRs */
-    SL_JN_PAIR,         /* a, b */
-    SL_JN_NEGATE,       /* a */
-    SL_JN_PLUS,         /* a */
-    SL_JN_NOT,          /* a */
-    SL_JN_AND,          /* a, b */
-    SL_JN_OR,           /* a, b */
-    SL_JN_BINARY,       /* op, a, b */
-    SL_JN_CONCAT,       /* list */
-    SL_JN_COMPARE,      /* a, list: OPERANDs */
-    SL_JN_OPERAND,      /* op (SL_JOP_IN and SL_JOP_NOT_IN besides), a */
-    SL_JN_COND,         /* a: test, b, c: else or NULL */
-    SL_JN_ATTR,         /* a, name */
-    SL_JN_ITEM,         /* a, b */
-    SL_JN_SLICE,        /* a, b, c: each may be NULL; only as the b of an ITEM */
-    SL_JN_CALL,         /* a, list: ARGs */
-    SL_JN_ARG,          /* a, name: of a keyword, or NULL; op: 0, '*' or '**' */
-    SL_JN_FILTER,       /* a, name, builtin, list: ARGs */
-    SL_JN_TEST,         /* a, name, builtin, list: ARGs, flag: negated */
-    SL_JN_HOLE,         /* what a filter block or a set block has gathered */
+    SL_JN_CONST,   /* value */
+    SL_JN_NAME,    /* name */
+    SL_JN_NS_REF,  /* name, value: the attribute; only as a target */
+    SL_JN_LIST,    /* list */
+    SL_JN_TUPLE,   /* list */
+    SL_JN_DICT,    /* list: PAIRs */
+    SL_JN_PAIR,    /* a, b */
+    SL_JN_NEGATE,  /* a */
+    SL_JN_PLUS,    /* a */
+    SL_JN_NOT,     /* a */
+    SL_JN_AND,     /* a, b */
+    SL_JN_OR,      /* a, b */
+    SL_JN_BINARY,  /* op, a, b */
+    SL_JN_CONCAT,  /* list */
+    SL_JN_COMPARE, /* a, list: OPERANDs */
+    SL_JN_OPERAND, /* op (SL_JOP_IN and SL_JOP_NOT_IN besides), a */
+    SL_JN_COND,    /* a: test, b, c: else or NULL */
+    SL_JN_ATTR,    /* a, name */
+    SL_JN_ITEM,    /* a, b */
+    SL_JN_SLICE,   /* a, b, c: each may be NULL; only as the b of an ITEM */
+    SL_JN_CALL,    /* a, list: ARGs */
+    SL_JN_ARG,     /* a, name: of a keyword, or NULL; op: 0, '*' or '**' */
+    SL_JN_FILTER,  /* a, name, builtin, list: ARGs */
+    SL_JN_TEST,    /* a, name, builtin, list: ARGs, flag: negated */
+    SL_JN_HOLE,    /* what a filter block or a set block has gathered */
 } sl__jnode_kind;
 
 enum { SL_JOP_IN = 1, SL_JOP_NOT_IN = 2 };
@@ -107,7 +107,7 @@ struct sl__jinja {
     const char *name;   /* for messages */
     const char *source; /* line breaks made "\n"; no last one */
     size_t size;
-    sl__jnode *root;    /* a list of statements */
+    sl__jnode *root;                                  /* a list of statements */
     const sl__jstr *loop, *caller, *varargs, *kwargs; /* interned */
 };
 
@@ -118,8 +118,6 @@ enum { SL_J_PLACE = 48 };
 void sl__jplace(char out[SL_J_PLACE], const sl__jinja *tmpl, size_t at);
 
 /* Fails at a byte of the source: "NAME: line 3, column 5: MESSAGE". */
-#define SL_J_FAIL_AT(err, status, tmpl, where, ...)                                                \
-    sl__jfail_at((err), (status), (tmpl), (where), __VA_ARGS__)
 sl_status sl__jfail_at(sl_error *err, sl_status status, const sl__jinja *tmpl, size_t at,
                        const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 
@@ -135,9 +133,9 @@ typedef struct sl__jparser {
     const sl__jtoken *token; /* the current one; the last is END */
     sl__jdict *names;
     unsigned depth, loops;
-    unsigned soft; /* inside of an if: an unknown filter fails only when it is reached */
+    unsigned soft;            /* inside of an if: an unknown filter fails only when it is reached */
     const sl__jnode *unknown; /* the first unknown filter or test of this statement */
-    uint8_t asked;  /* sl__jmacro_flags of the macro that is being read */
+    uint8_t asked;            /* sl__jmacro_flags of the macro that is being read */
     sl_status status;
     sl_error *err;
 } sl__jparser;
@@ -150,7 +148,10 @@ void *sl__jparse_unexpected(sl__jparser *p, const char *expected); /* at the cur
 void *sl__jparse_nomem(sl__jparser *p);
 const sl__jstr *sl__jparse_name(sl__jparser *p, const char *what); /* takes a NAME, interned */
 bool sl__jparse_enter(sl__jparser *p);
-static inline void sl__jparse_leave(sl__jparser *p) { p->depth--; }
+static inline void sl__jparse_leave(sl__jparser *p)
+{
+    p->depth--;
+}
 
 bool sl__jat_op(const sl__jparser *p, uint16_t op);
 bool sl__jat_name(const sl__jparser *p, const char *name);

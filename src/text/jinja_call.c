@@ -72,18 +72,22 @@ bool sl__jcall_value(sl__jctx *c, sl__jval callee, const sl__jargs *args, sl__jv
 {
     sl__jcycler *cycler = callee.u.cycler;
     switch ((sl__jkind)callee.kind) {
-    case SL_J_UNDEFINED: return sl__jfail_undefined(c, callee);
+    case SL_J_UNDEFINED:
+        return sl__jfail_undefined(c, callee);
     case SL_J_FUNCTION:
         return sl__jcall_builtin(c, callee.u.builtin, sl__jnone(), args, out);
     case SL_J_METHOD:
         return sl__jcall_builtin(c, callee.u.method->builtin, callee.u.method->self, args, out);
-    case SL_J_MACRO: return sl__jcall_macro(c, callee.u.macro, args, out);
-    case SL_J_LOOP: return sl__jcall_loop(c, callee.u.loop, args, out);
+    case SL_J_MACRO:
+        return sl__jcall_macro(c, callee.u.macro, args, out);
+    case SL_J_LOOP:
+        return sl__jcall_loop(c, callee.u.loop, args, out);
     case SL_J_JOINER: /* nothing the first time */
         if (cycler->at++ == 0) return sl__jmake(c, "", 0, out);
         *out = cycler->items[0];
         return true;
-    default: return sl__jfail(c, "'%s' object is not callable", sl__jtype_name(callee));
+    default:
+        return sl__jfail(c, "'%s' object is not callable", sl__jtype_name(callee));
     }
 }
 
@@ -175,8 +179,8 @@ static bool bind_macro(sl__jctx *c, const sl__jmacro *macro, const sl__jargs *ar
     size_t bound = 0, used = 0;
     unsigned asked = macro->node->flag;
     if (!bind_params(c, macro, args, &bound, &used)) return false;
-    const sl__jval *caller = is_param(macro, c->tmpl->caller) ? NULL
-                                                              : keyword(args, c->tmpl->caller);
+    const sl__jval *caller =
+        is_param(macro, c->tmpl->caller) ? NULL : keyword(args, c->tmpl->caller);
     if (asked & SL_J_CALLER && !is_param(macro, c->tmpl->caller)) {
         used += caller != NULL;
         if (!sl__jscope_set(c, c->scope, c->tmpl->caller,

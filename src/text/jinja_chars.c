@@ -6,7 +6,10 @@
 
 #include "text/utf8.h"
 
-static utf8proc_category_t category(uint32_t cp) { return utf8proc_category((utf8proc_int32_t)cp); }
+static utf8proc_category_t category(uint32_t cp)
+{
+    return utf8proc_category((utf8proc_int32_t)cp);
+}
 
 bool sl__jis_space(uint32_t cp)
 {
@@ -24,8 +27,10 @@ bool sl__jis_printable(uint32_t cp)
     case UTF8PROC_CATEGORY_CO:
     case UTF8PROC_CATEGORY_ZS:
     case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP: return false;
-    default: return true;
+    case UTF8PROC_CATEGORY_ZP:
+        return false;
+    default:
+        return true;
     }
 }
 
@@ -35,7 +40,10 @@ bool sl__jis_alpha(uint32_t cp)
     return c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO;
 }
 
-bool sl__jis_decimal(uint32_t cp) { return category(cp) == UTF8PROC_CATEGORY_ND; }
+bool sl__jis_decimal(uint32_t cp)
+{
+    return category(cp) == UTF8PROC_CATEGORY_ND;
+}
 
 bool sl__jis_digit(uint32_t cp)
 {
@@ -44,9 +52,15 @@ bool sl__jis_digit(uint32_t cp)
            (cp >= 0x2460 && cp <= 0x2468);
 }
 
-bool sl__jis_upper(uint32_t cp) { return category(cp) == UTF8PROC_CATEGORY_LU; }
+bool sl__jis_upper(uint32_t cp)
+{
+    return category(cp) == UTF8PROC_CATEGORY_LU;
+}
 
-bool sl__jis_title(uint32_t cp) { return category(cp) == UTF8PROC_CATEGORY_LT; }
+bool sl__jis_title(uint32_t cp)
+{
+    return category(cp) == UTF8PROC_CATEGORY_LT;
+}
 
 bool sl__jis_lower(uint32_t cp)
 {
@@ -80,16 +94,25 @@ static const char *several(uint32_t cp, sl__jcase to)
     if (to == SL_J_LOWER) return cp == 0x130 ? "i\xcc\x87" : NULL;
     bool upper = to == SL_J_UPPER;
     switch (cp) {
-    case 0xdf: return upper ? "SS" : "Ss";
-    case 0x149: return "\xca\xbcN";
-    case 0xfb00: return upper ? "FF" : "Ff";
-    case 0xfb01: return upper ? "FI" : "Fi";
-    case 0xfb02: return upper ? "FL" : "Fl";
-    case 0xfb03: return upper ? "FFI" : "Ffi";
-    case 0xfb04: return upper ? "FFL" : "Ffl";
+    case 0xdf:
+        return upper ? "SS" : "Ss";
+    case 0x149:
+        return "\xca\xbcN";
+    case 0xfb00:
+        return upper ? "FF" : "Ff";
+    case 0xfb01:
+        return upper ? "FI" : "Fi";
+    case 0xfb02:
+        return upper ? "FL" : "Fl";
+    case 0xfb03:
+        return upper ? "FFI" : "Ffi";
+    case 0xfb04:
+        return upper ? "FFL" : "Ffl";
     case 0xfb05:
-    case 0xfb06: return upper ? "ST" : "St";
-    default: return NULL;
+    case 0xfb06:
+        return upper ? "ST" : "St";
+    default:
+        return NULL;
     }
 }
 
@@ -101,7 +124,7 @@ size_t sl__jrecase(uint32_t cp, sl__jcase to, char out[12])
         return strlen(text);
     }
     utf8proc_int32_t c = (utf8proc_int32_t)cp;
-    c = to == SL_J_LOWER ? utf8proc_tolower(c)
+    c = to == SL_J_LOWER   ? utf8proc_tolower(c)
         : to == SL_J_UPPER ? utf8proc_toupper(c)
                            : utf8proc_totitle(c);
     return sl__utf8_put((uint32_t)c, out);

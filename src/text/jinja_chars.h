@@ -27,12 +27,11 @@ size_t sl__jrecase(uint32_t cp, sl__jcase to, char out[12]);
 static inline uint32_t sl__jchar(const char *text, size_t at, size_t *length)
 {
     const unsigned char *p = (const unsigned char *)text + at;
-    if (p[0] < 0x80u) return *length = 1, p[0];
-    if (p[0] < 0xe0u) return *length = 2, (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu);
-    if (p[0] < 0xf0u)
-        return *length = 3, (p[0] & 0xfu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
-    *length = 4;
-    return (p[0] & 0x7u) << 18 | (p[1] & 0x3fu) << 12 | (p[2] & 0x3fu) << 6 | (p[3] & 0x3fu);
+    *length = p[0] < 0x80u ? 1 : p[0] < 0xe0u ? 2 : p[0] < 0xf0u ? 3 : 4;
+    uint32_t cp = *length == 1 ? p[0] : p[0] & (0x7fu >> *length);
+    for (size_t i = 1; i < *length; i++)
+        cp = cp << 6 | (p[i] & 0x3fu);
+    return cp;
 }
 
 #endif

@@ -18,8 +18,7 @@ const sl__jinja_limits sl__jinja_default_limits = {
 
 static bool fail_as(sl__jctx *c, sl_status status, const char *message)
 {
-    if (c->status == SL_OK)
-        c->status = sl__jfail_at(c->err, status, c->tmpl, c->at, "%s", message);
+    if (c->status == SL_OK) c->status = sl__jfail_at(c->err, status, c->tmpl, c->at, "%s", message);
     return false;
 }
 
@@ -49,8 +48,9 @@ bool sl__jnomem(sl__jctx *c)
 bool sl__jfail_undefined(sl__jctx *c, sl__jval v)
 {
     static const char *const owners[] = {
-        [SL_J_NONE] = "None",         [SL_J_BOOL] = "bool object",  [SL_J_INT] = "int object",
-        [SL_J_FLOAT] = "float object", [SL_J_STRING] = "str object", [SL_J_SEQ] = "list object",
+        [SL_J_NONE] = "None",         [SL_J_BOOL] = "bool object",
+        [SL_J_INT] = "int object",    [SL_J_FLOAT] = "float object",
+        [SL_J_STRING] = "str object", [SL_J_SEQ] = "list object",
         [SL_J_DICT] = "dict object",  [SL_J_NAMESPACE] = "namespace object",
         [SL_J_LOOP] = "loop"};
     const sl__jstr *name = v.u.str;
@@ -254,23 +254,37 @@ static bool exec_one(sl__jctx *c, const sl__jnode *node)
     sl__jscope *scope;
     c->at = node->at;
     switch ((sl__jnode_kind)node->kind) {
-    case SL_JN_TEXT: return sl__jput(c, node->value.u.str->text, node->value.u.str->size);
-    case SL_JN_OUTPUT: return sl__jeval(c, node->a, &value) && sl__jput_value(c, value);
-    case SL_JN_IF: return exec_if(c, node);
-    case SL_JN_FOR: return exec_for(c, node);
+    case SL_JN_TEXT:
+        return sl__jput(c, node->value.u.str->text, node->value.u.str->size);
+    case SL_JN_OUTPUT:
+        return sl__jeval(c, node->a, &value) && sl__jput_value(c, value);
+    case SL_JN_IF:
+        return exec_if(c, node);
+    case SL_JN_FOR:
+        return exec_for(c, node);
     case SL_JN_SET:
-    case SL_JN_SET_BLOCK: return exec_set(c, node);
-    case SL_JN_MACRO: return exec_macro(c, node);
-    case SL_JN_CALL_BLOCK: return exec_call_block(c, node);
+    case SL_JN_SET_BLOCK:
+        return exec_set(c, node);
+    case SL_JN_MACRO:
+        return exec_macro(c, node);
+    case SL_JN_CALL_BLOCK:
+        return exec_call_block(c, node);
     case SL_JN_FILTER_BLOCK:
         return gather(c, node->body, node->b, &value) && sl__jput_value(c, value);
-    case SL_JN_WITH: return exec_with(c, node);
+    case SL_JN_WITH:
+        return exec_with(c, node);
     case SL_JN_SCOPE:
         scope = sl__jscope_push(c, c->scope);
         return scope && exec_in(c, scope, node->body);
-    case SL_JN_BREAK: c->flow = SL_J_BREAK; return true;
-    case SL_JN_CONTINUE: c->flow = SL_J_CONTINUE; return true;
-    default: assert(false && "a statement"); return false;
+    case SL_JN_BREAK:
+        c->flow = SL_J_BREAK;
+        return true;
+    case SL_JN_CONTINUE:
+        c->flow = SL_J_CONTINUE;
+        return true;
+    default:
+        assert(false && "a statement");
+        return false;
     }
 }
 
@@ -348,8 +362,12 @@ bool sl__jexec_for(sl__jctx *c, const sl__jnode *node, sl__jval over, size_t dep
     if (!loop) return sl__jnomem(c);
     passed.u.seq->count = 0;
     sl__jscope *outer = c->scope;
-    *loop = (sl__jloop){.node = node, .outer = outer, .over = all.u.seq, .items = passed.u.seq,
-                        .depth0 = depth0, .recursive = node->flag};
+    *loop = (sl__jloop){.node = node,
+                        .outer = outer,
+                        .over = all.u.seq,
+                        .items = passed.u.seq,
+                        .depth0 = depth0,
+                        .recursive = node->flag};
     bool finished = false; /* as in Jinja: a round that was broken off is none */
     bool ok = exec_rounds(c, node, loop, &finished);
     c->scope = outer;

@@ -58,14 +58,17 @@ bool sl__jfail_undefined(sl__jctx *c, sl__jval undefined);
 bool sl__jwork(sl__jctx *c, uint64_t steps);
 /* One level deeper; leave only after a true. */
 bool sl__jenter(sl__jctx *c);
-static inline void sl__jleave(sl__jctx *c) { c->depth--; }
+static inline void sl__jleave(sl__jctx *c)
+{
+    c->depth--;
+}
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
 bool sl__jput(sl__jctx *c, const char *text, size_t size);
 bool sl__jput_str(sl__jctx *c, const char *text);
-bool sl__jput_value(sl__jctx *c, sl__jval v); /* str(v) */
-bool sl__jput_repr(sl__jctx *c, sl__jval v);  /* repr(v) */
+bool sl__jput_value(sl__jctx *c, sl__jval v);                      /* str(v) */
+bool sl__jput_repr(sl__jctx *c, sl__jval v);                       /* repr(v) */
 bool sl__jput_escaped(sl__jctx *c, const char *text, size_t size); /* for HTML */
 /* What was put since out->size was `mark`, taken away again. */
 bool sl__jtake(sl__jctx *c, size_t mark, sl__jval *out);
@@ -150,9 +153,9 @@ typedef struct sl__jmacro {
 typedef struct sl__jloop {
     const sl__jnode *node; /* FOR */
     sl__jscope *outer;     /* where it stands */
-    const sl__jseq *over; /* what is walked */
-    sl__jseq *items;      /* those of it that passed the loop's test, so far */
-    size_t seen;          /* of over */
+    const sl__jseq *over;  /* what is walked */
+    sl__jseq *items;       /* those of it that passed the loop's test, so far */
+    size_t seen;           /* of over */
     size_t index0, depth0;
     bool recursive;
     sl__jseq *changed; /* what `changed` saw last */

@@ -209,9 +209,8 @@ static bool eval_filter(sl__jctx *c, const sl__jnode *node, sl__jval *out)
     if (!sl__jeval(c, node->a, &v) || !eval_args(c, node->list, NULL, &args)) return false;
     c->at = node->at;
     if (!node->builtin) {
-        return sl__jfail(c, "there is no %s '%.*s'",
-                         node->kind == SL_JN_FILTER ? "filter" : "test", (int)node->name->size,
-                         node->name->text);
+        return sl__jfail(c, "there is no %s '%.*s'", node->kind == SL_JN_FILTER ? "filter" : "test",
+                         (int)node->name->size, node->name->text);
     }
     if (!sl__jcall_builtin(c, node->builtin, v, &args, out)) return false;
     if (node->kind == SL_JN_TEST) *out = sl__jbool(sl__jtrue(*out) != (node->flag != 0));
@@ -257,28 +256,48 @@ static bool eval_sign(sl__jctx *c, const sl__jnode *node, sl__jval *out)
 static bool eval_one(sl__jctx *c, const sl__jnode *node, sl__jval *out)
 {
     switch ((sl__jnode_kind)node->kind) {
-    case SL_JN_CONST: *out = node->value; return true;
-    case SL_JN_HOLE: *out = c->hole; return true;
-    case SL_JN_NAME: return eval_name(c, node, out);
+    case SL_JN_CONST:
+        *out = node->value;
+        return true;
+    case SL_JN_HOLE:
+        *out = c->hole;
+        return true;
+    case SL_JN_NAME:
+        return eval_name(c, node, out);
     case SL_JN_LIST:
-    case SL_JN_TUPLE: return eval_items(c, node, out);
-    case SL_JN_DICT: return eval_dict(c, node, out);
+    case SL_JN_TUPLE:
+        return eval_items(c, node, out);
+    case SL_JN_DICT:
+        return eval_dict(c, node, out);
     case SL_JN_NEGATE:
-    case SL_JN_PLUS: return eval_sign(c, node, out);
+    case SL_JN_PLUS:
+        return eval_sign(c, node, out);
     case SL_JN_NOT:
     case SL_JN_AND:
-    case SL_JN_OR: return eval_logic(c, node, out);
-    case SL_JN_BINARY: return eval_binary(c, node, out);
-    case SL_JN_CONCAT: return eval_concat(c, node, out);
-    case SL_JN_COMPARE: return eval_compare(c, node, out);
-    case SL_JN_COND: return eval_cond(c, node, out);
-    case SL_JN_ATTR: return eval_attr(c, node, out);
-    case SL_JN_ITEM: return eval_item(c, node, out);
-    case SL_JN_CALL: return sl__jcall_node(c, node, NULL, out);
+    case SL_JN_OR:
+        return eval_logic(c, node, out);
+    case SL_JN_BINARY:
+        return eval_binary(c, node, out);
+    case SL_JN_CONCAT:
+        return eval_concat(c, node, out);
+    case SL_JN_COMPARE:
+        return eval_compare(c, node, out);
+    case SL_JN_COND:
+        return eval_cond(c, node, out);
+    case SL_JN_ATTR:
+        return eval_attr(c, node, out);
+    case SL_JN_ITEM:
+        return eval_item(c, node, out);
+    case SL_JN_CALL:
+        return sl__jcall_node(c, node, NULL, out);
     case SL_JN_FILTER:
-    case SL_JN_TEST: return eval_filter(c, node, out);
-    case SL_JN_SLICE: return sl__jfail(c, "a slice beside other indices");
-    default: assert(false && "an expression"); return false;
+    case SL_JN_TEST:
+        return eval_filter(c, node, out);
+    case SL_JN_SLICE:
+        return sl__jfail(c, "a slice beside other indices");
+    default:
+        assert(false && "an expression");
+        return false;
     }
 }
 

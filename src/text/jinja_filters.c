@@ -255,8 +255,10 @@ static bool filter_int(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     sl__jval v = call->self;
     if (v.kind == SL_J_UNDEFINED) return sl__jfail_undefined(c, v);
     if (!sl__jarg_int(c, call->arg[1], 10, "base", &base)) return false;
-    if (sl__jis_int(v, &whole) || (v.kind == SL_J_STRING && read_whole(v.u.str, base, &whole)))
-        return *out = sl__jint(whole), true;
+    if (sl__jis_int(v, &whole) || (v.kind == SL_J_STRING && read_whole(v.u.str, base, &whole))) {
+        *out = sl__jint(whole);
+        return true;
+    }
     if (v.kind == SL_J_FLOAT && whole_of(v.u.real, out)) return true;
     if (v.kind == SL_J_STRING && read_real(v.u.str, &real) && whole_of(real, out)) return true;
     *out = call->arg[0].kind == SL_J_MISSING ? sl__jint(0) : call->arg[0];

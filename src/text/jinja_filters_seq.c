@@ -325,8 +325,7 @@ static bool filter_unique(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     if (!sl__jto_seq(c, call->self, SL_J_ITERATOR, out)) return false;
     sl__jval *item = out->u.seq->items, key;
     for (size_t i = 0; i < out->u.seq->count; i++) {
-        if (!sl__jwork(c, 1) ||
-            !get_key(c, call->arg[1], item[i], sl__jtrue(call->arg[0]), &key))
+        if (!sl__jwork(c, 1) || !get_key(c, call->arg[1], item[i], sl__jtrue(call->arg[0]), &key))
             return false;
         if (!sl__jhashable(key)) return sl__jfail(c, "unhashable type: '%s'", sl__jtype_name(key));
         if (sl__jdict_find(seen, key)) continue;

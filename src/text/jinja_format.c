@@ -85,25 +85,21 @@ static bool put_number(sl__jctx *c, const spec *f, const char *head, const char 
 
 static bool put_whole(sl__jctx *c, const spec *f, int64_t whole)
 {
-    char digits[80], padded[400], head[8];
+    char digits[PRECISION_MAX + 80], head[8];
     uint64_t magnitude = whole < 0 ? 0 - (uint64_t)whole : (uint64_t)whole;
     size_t at = sizeof digits - 1;
     bool hex = f->type == 'x' || f->type == 'X';
     unsigned base = hex ? 16 : f->type == 'o' ? 8 : f->type == 'b' ? 2 : 10;
     const char *set = f->type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef";
+    bool prefix = f->other && base != 10;
     digits[at] = '\0';
-    do
+    do { /* zeros in front, where a precision asks for more digits */
         digits[--at] = set[magnitude % base];
-    while (magnitude /= base);
-    snprintf(head, sizeof head, "%s%s%c", sign_of(f, whole < 0), f->other && base != 10 ? "0" : "",
-             f->other && base != 10 ? f->type : '\0');
-    int width = f->precision > 0 ? (int)f->precision : 0, have = (int)strlen(digits + at);
-    snprintf(padded, sizeof padded, "%.*s%s", width > have ? width - have : 0,
-             "00000000000000000000000000000000000000000000000000000000000000000000000000000000"
-             "00000000000000000000000000000000000000000000000000000000000000000000000000000000"
-             "00000000000000000000000000000000000000000000000000000000000000000000000000000000"
-             "0000000000000000000000000000000000000000000000000000000000000", digits + at);
-    return put_number(c, f, head, padded);
+        magnitude /= base;
+    } while (magnitude > 0 || (int64_t)(sizeof digits - 1 - at) < f->precision);
+    snprintf(head, sizeof head, "%s%s%c", sign_of(f, whole < 0), prefix ? "0" : "",
+             prefix ? f->type : '\0');
+    return put_number(c, f, head, digits + at);
 }
 
 static bool put_real(sl__jctx *c, const spec *f, double x)
@@ -120,8 +116,8 @@ static bool put_real(sl__jctx *c, const spec *f, double x)
     }
     if (!isfinite(x)) {
         bool upper = type == 'F' || type == 'E' || type == 'G';
-        snprintf(digits, sizeof digits, "%s%s", isnan(x) ? (upper ? "NAN" : "nan")
-                                                         : (upper ? "INF" : "inf"), suffix);
+        snprintf(digits, sizeof digits, "%s%s",
+                 isnan(x) ? (upper ? "NAN" : "nan") : (upper ? "INF" : "inf"), suffix);
         return put_padded(c, f, sign_of(f, negative), digits, strlen(digits), '>');
     }
     if (type == 0 && f->precision < 0)
@@ -137,7 +133,10 @@ static bool put_real(sl__jctx *c, const spec *f, double x)
 
 /* ---- format(v, spec) ------------------------------------------------------------------------- */
 
-static bool is_align(char ch) { return ch && strchr("<>^=", ch); }
+static bool is_align(char ch)
+{
+    return ch && strchr("<>^=", ch);
+}
 
 static size_t char_size(const char *s)
 {
@@ -206,8 +205,7 @@ bool sl__jput_format(sl__jctx *c, sl__jval v, const char *text, size_t size)
     char type = f.type ? f.type : '\0';
     if (v.kind != SL_J_BOOL || type) {
         if (sl__jis_int(v, &whole) && strchr("dxXobn", type)) return put_whole(c, &f, whole);
-        if (sl__jis_number(v, &real) && (v.kind == SL_J_FLOAT || type) &&
-            strchr("eEfFgG%", type))
+        if (sl__jis_number(v, &real) && (v.kind == SL_J_FLOAT || type) && strchr("eEfFgG%", type))
             return put_real(c, &f, real);
     }
     bool plain = v.kind == SL_J_STRING || size == 0;

@@ -40,16 +40,28 @@ bool sl__jfrom_json(sl__jctx *c, json_t *json, sl__jval *out)
     bool ok = true;
     if (!sl__jenter(c)) return false;
     switch (json_typeof(json)) {
-    case JSON_OBJECT: ok = object_from(c, json, out); break;
-    case JSON_ARRAY: ok = array_from(c, json, out); break;
+    case JSON_OBJECT:
+        ok = object_from(c, json, out);
+        break;
+    case JSON_ARRAY:
+        ok = array_from(c, json, out);
+        break;
     case JSON_STRING:
         ok = sl__jmake(c, json_string_value(json), json_string_length(json), out);
         break;
-    case JSON_INTEGER: *out = sl__jint(json_integer_value(json)); break;
-    case JSON_REAL: *out = sl__jfloat(json_real_value(json)); break;
+    case JSON_INTEGER:
+        *out = sl__jint(json_integer_value(json));
+        break;
+    case JSON_REAL:
+        *out = sl__jfloat(json_real_value(json));
+        break;
     case JSON_TRUE:
-    case JSON_FALSE: *out = sl__jbool(json_is_true(json)); break;
-    case JSON_NULL: *out = sl__jnone(); break;
+    case JSON_FALSE:
+        *out = sl__jbool(json_is_true(json));
+        break;
+    case JSON_NULL:
+        *out = sl__jnone();
+        break;
     }
     sl__jleave(c);
     return ok;
@@ -147,17 +159,25 @@ static bool put_array(sl__jctx *c, const sl__jseq *seq, const sl__jjson_style *s
 static bool put_json_value(sl__jctx *c, sl__jval v, const sl__jjson_style *style, unsigned level)
 {
     switch ((sl__jkind)v.kind) {
-    case SL_J_NONE: return sl__jput(c, "null", 4);
-    case SL_J_BOOL: return sl__jput_str(c, v.u.truth ? "true" : "false");
-    case SL_J_INT: return sl__jput_value(c, v);
-    case SL_J_FLOAT: return put_json_float(c, v.u.real);
-    case SL_J_STRING: return put_json_string(c, v.u.str, style->ascii);
-    case SL_J_DICT: return put_object(c, v.u.dict, style, level);
+    case SL_J_NONE:
+        return sl__jput(c, "null", 4);
+    case SL_J_BOOL:
+        return sl__jput_str(c, v.u.truth ? "true" : "false");
+    case SL_J_INT:
+        return sl__jput_value(c, v);
+    case SL_J_FLOAT:
+        return put_json_float(c, v.u.real);
+    case SL_J_STRING:
+        return put_json_string(c, v.u.str, style->ascii);
+    case SL_J_DICT:
+        return put_object(c, v.u.dict, style, level);
     case SL_J_SEQ:
         if (v.u.seq->kind <= SL_J_TUPLE) return put_array(c, v.u.seq, style, level);
         break;
-    case SL_J_UNDEFINED: return sl__jfail_undefined(c, v);
-    default: break;
+    case SL_J_UNDEFINED:
+        return sl__jfail_undefined(c, v);
+    default:
+        break;
     }
     return sl__jfail(c, "object of type '%s' is not JSON serializable", sl__jtype_name(v));
 }

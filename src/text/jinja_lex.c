@@ -21,7 +21,7 @@ typedef struct lexer {
     const sl__jinja *tmpl;
     const char *s;
     size_t size, at;
-    bool line_start; /* what was taken last ended with a line break */
+    bool line_start;         /* what was taken last ended with a line break */
     char braces[BRACES_MAX]; /* what will close those that are open */
     size_t open;
     sl__buffer *tokens;
@@ -170,7 +170,10 @@ static sl_status lex_comment(lexer *l, size_t begin)
 
 /* ---- inside of a tag ------------------------------------------------------------------------- */
 
-static bool is_digit(char c) { return c >= '0' && c <= '9'; }
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
 
 /* Behind digits, single underscores between them. */
 static size_t digits(const lexer *l, size_t at, const char *set)
@@ -329,8 +332,12 @@ static size_t next_tag(const lexer *l)
 
 sl_status sl__jlex(const sl__jinja *tmpl, sl__buffer *tokens, sl_error *err)
 {
-    lexer state = {.tmpl = tmpl, .s = tmpl->source, .size = tmpl->size, .line_start = true,
-                   .tokens = tokens, .err = err};
+    lexer state = {.tmpl = tmpl,
+                   .s = tmpl->source,
+                   .size = tmpl->size,
+                   .line_start = true,
+                   .tokens = tokens,
+                   .err = err};
     lexer *l = &state;
     while (l->at < l->size) {
         size_t from = l->at, tag = next_tag(l);

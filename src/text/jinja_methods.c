@@ -42,10 +42,8 @@ static bool run_copy(sl__jctx *c, const sl__jcall *call, sl__jval *out)
 }
 
 static const sl__jbuiltin dict_methods[] = {
-    {"get", run_get, "key default", 1, 0},
-    {"items", run_view, "", 0, SL_J_ITEMS},
-    {"keys", run_view, "", 0, SL_J_KEYS},
-    {"values", run_view, "", 0, SL_J_VALUES},
+    {"get", run_get, "key default", 1, 0}, {"items", run_view, "", 0, SL_J_ITEMS},
+    {"keys", run_view, "", 0, SL_J_KEYS},  {"values", run_view, "", 0, SL_J_VALUES},
     {"copy", run_copy, "", 0, 0},
 };
 
@@ -153,10 +151,10 @@ static bool is_one_of(const sl__jstr *name, const char *const *names)
 
 static bool is_forbidden(sl__jval v, const sl__jstr *name)
 {
-    static const char *const of_dicts[] = {"clear", "pop",    "popitem", "setdefault",
+    static const char *const of_dicts[] = {"clear",  "pop",      "popitem", "setdefault",
                                            "update", "fromkeys", NULL};
-    static const char *const of_lists[] = {"append", "clear", "extend",  "insert",
-                                           "pop",    "remove", "reverse", "sort", NULL};
+    static const char *const of_lists[] = {"append", "clear",   "extend", "insert", "pop",
+                                           "remove", "reverse", "sort",   NULL};
     if (v.kind == SL_J_DICT) return is_one_of(name, of_dicts);
     return sl__jis_seq(v, SL_J_LIST) && is_one_of(name, of_lists);
 }
@@ -164,14 +162,19 @@ static bool is_forbidden(sl__jval v, const sl__jstr *name)
 static const sl__jbuiltin *find(sl__jval v, const sl__jstr *name)
 {
     switch ((sl__jkind)v.kind) {
-    case SL_J_STRING: return sl__jfind_str_method(name);
-    case SL_J_DICT: return sl__jfind(dict_methods, COUNT(dict_methods), name);
-    case SL_J_LOOP: return sl__jfind(loop_methods, COUNT(loop_methods), name);
-    case SL_J_CYCLER: return sl__jfind(cycler_methods, COUNT(cycler_methods), name);
+    case SL_J_STRING:
+        return sl__jfind_str_method(name);
+    case SL_J_DICT:
+        return sl__jfind(dict_methods, COUNT(dict_methods), name);
+    case SL_J_LOOP:
+        return sl__jfind(loop_methods, COUNT(loop_methods), name);
+    case SL_J_CYCLER:
+        return sl__jfind(cycler_methods, COUNT(cycler_methods), name);
     case SL_J_SEQ:
         if (v.u.seq->kind > SL_J_RANGE) return NULL;
         return sl__jfind(seq_methods, COUNT(seq_methods), name);
-    default: return NULL;
+    default:
+        return NULL;
     }
 }
 

@@ -79,13 +79,18 @@ bool sl__jequal(sl__jctx *c, sl__jval a, sl__jval b, bool *out)
     if (a.kind != b.kind) return sl__jwork(c, 1);
     switch ((sl__jkind)a.kind) {
     case SL_J_UNDEFINED:
-    case SL_J_NONE: *out = true; return true;
+    case SL_J_NONE:
+        *out = true;
+        return true;
     case SL_J_STRING:
         *out = sl__jstr_equal(a.u.str, b.u.str);
         return sl__jwork(c, 1 + a.u.str->size / 64);
     case SL_J_SEQ:
-    case SL_J_DICT: break;
-    default: *out = a.u.seq == b.u.seq; return true;
+    case SL_J_DICT:
+        break;
+    default:
+        *out = a.u.seq == b.u.seq;
+        return true;
     }
     if (!sl__jenter(c)) return false;
     bool ok = a.kind == SL_J_SEQ ? equal_seqs(c, a.u.seq, b.u.seq, out)
@@ -139,17 +144,20 @@ bool sl__jcompare(sl__jctx *c, uint16_t op, sl__jval a, sl__jval b, bool *out)
     int order = 0;
     bool truth;
     switch (op) {
-    case SL_J2('=', '='): return sl__jequal(c, a, b, out);
+    case SL_J2('=', '='):
+        return sl__jequal(c, a, b, out);
     case SL_J2('!', '='):
         if (!sl__jequal(c, a, b, &truth)) return false;
         *out = !truth;
         return true;
-    case SL_JOP_IN: return sl__jcontains(c, b, a, out);
+    case SL_JOP_IN:
+        return sl__jcontains(c, b, a, out);
     case SL_JOP_NOT_IN:
         if (!sl__jcontains(c, b, a, &truth)) return false;
         *out = !truth;
         return true;
-    default: break;
+    default:
+        break;
     }
     if (!sl__jorder(c, a, b, name, &order)) return false;
     if (order == UNORDERED)
@@ -204,7 +212,10 @@ static bool fail_operands(sl__jctx *c, uint16_t op, sl__jval a, sl__jval b)
                      sl__jtype_name(b));
 }
 
-static bool fail_overflow(sl__jctx *c) { return sl__jfail(c, "a whole number beyond 64 bits"); }
+static bool fail_overflow(sl__jctx *c)
+{
+    return sl__jfail(c, "a whole number beyond 64 bits");
+}
 
 static bool power_whole(sl__jctx *c, int64_t base, int64_t exponent, sl__jval *out)
 {
@@ -232,7 +243,8 @@ static bool divide_whole(sl__jctx *c, uint16_t op, int64_t a, int64_t b, sl__jva
         return true;
     }
     if (b == -1) { /* the one division that overflows, and its remainder */
-        if (op == '%') return *out = sl__jint(0), true;
+        *out = sl__jint(0);
+        if (op == '%') return true;
         return a == INT64_MIN ? fail_overflow(c) : (*out = sl__jint(-a), true);
     }
     int64_t quotient = a / b, rest = a % b;
@@ -249,11 +261,19 @@ static bool whole_op(sl__jctx *c, uint16_t op, int64_t a, int64_t b, sl__jval *o
     int64_t r = 0;
     bool over;
     switch (op) {
-    case '+': over = __builtin_add_overflow(a, b, &r); break;
-    case '-': over = __builtin_sub_overflow(a, b, &r); break;
-    case '*': over = __builtin_mul_overflow(a, b, &r); break;
-    case SL_J2('*', '*'): return power_whole(c, a, b, out);
-    default: return divide_whole(c, op, a, b, out);
+    case '+':
+        over = __builtin_add_overflow(a, b, &r);
+        break;
+    case '-':
+        over = __builtin_sub_overflow(a, b, &r);
+        break;
+    case '*':
+        over = __builtin_mul_overflow(a, b, &r);
+        break;
+    case SL_J2('*', '*'):
+        return power_whole(c, a, b, out);
+    default:
+        return divide_whole(c, op, a, b, out);
     }
     *out = sl__jint(r);
     return !over || fail_overflow(c);
@@ -263,9 +283,15 @@ static bool real_op(sl__jctx *c, uint16_t op, double a, double b, sl__jval *out)
 {
     double rest = 0;
     switch (op) {
-    case '+': *out = sl__jfloat(a + b); return true;
-    case '-': *out = sl__jfloat(a - b); return true;
-    case '*': *out = sl__jfloat(a * b); return true;
+    case '+':
+        *out = sl__jfloat(a + b);
+        return true;
+    case '-':
+        *out = sl__jfloat(a - b);
+        return true;
+    case '*':
+        *out = sl__jfloat(a * b);
+        return true;
     case SL_J2('*', '*'):
         if (a == 0.0 && b < 0.0) return sl__jfail(c, "0.0 cannot be raised to a negative power");
         if (a < 0.0 && isfinite(a) && isfinite(b) && b != floor(b))
@@ -273,10 +299,12 @@ static bool real_op(sl__jctx *c, uint16_t op, double a, double b, sl__jval *out)
         *out = sl__jfloat(pow(a, b));
         return (isfinite(out->u.real) || !isfinite(a) || !isfinite(b)) ||
                sl__jfail(c, "the result is too large");
-    default: break;
+    default:
+        break;
     }
     if (b == 0.0) return sl__jfail(c, "division by zero");
-    if (op == '/') return *out = sl__jfloat(a / b), true;
+    *out = sl__jfloat(a / b);
+    if (op == '/') return true;
     rest = fmod(a, b);
     double quotient = (a - rest) / b;
     if (rest != 0.0) {
@@ -287,7 +315,8 @@ static bool real_op(sl__jctx *c, uint16_t op, double a, double b, sl__jval *out)
     } else {
         rest = copysign(0.0, b);
     }
-    if (op == '%') return *out = sl__jfloat(rest), true;
+    *out = sl__jfloat(rest);
+    if (op == '%') return true;
     double floored = quotient != 0.0 ? floor(quotient) : copysign(0.0, a / b);
     if (quotient - floored > 0.5) floored += 1.0;
     *out = sl__jfloat(floored);

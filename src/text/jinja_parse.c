@@ -14,6 +14,9 @@
 #include "text/jinja_eval.h"
 #include "text/utf8.h"
 
+/* Bytes of a tree: far more than the longest text becomes. */
+#define COMPILED_MAX ((uint64_t)1 << 30)
+
 /* ---- failing --------------------------------------------------------------------------------- */
 
 void *sl__jparse_fail(sl__jparser *p, size_t at, const char *fmt, ...)
@@ -391,8 +394,8 @@ static sl__jnode *parse_jump(sl__jparser *p, sl__jnode *node)
 
 static sl__jnode *refuse(sl__jparser *p, size_t at)
 {
-    static const char *const refused[] = {"include", "import", "from", "extends", "block",
-                                          "autoescape", "do", "trans", "debug"};
+    static const char *const refused[] = {"include",    "import", "from",  "extends", "block",
+                                          "autoescape", "do",     "trans", "debug"};
     const sl__jtoken *t = p->token;
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
         if (!sl__jat_name(p, refused[i])) continue;
@@ -412,11 +415,16 @@ static sl__jnode *parse_statement(sl__jparser *p)
         sl__jnode_kind kind;
         sl__jnode *(*parse)(sl__jparser *p, sl__jnode *node);
     } table[] = {
-        {"if", SL_JN_IF, parse_if},          {"for", SL_JN_FOR, parse_for},
-        {"set", SL_JN_SET, parse_set},       {"macro", SL_JN_MACRO, parse_macro},
-        {"with", SL_JN_WITH, parse_with},    {"call", SL_JN_CALL_BLOCK, parse_call},
-        {"break", SL_JN_BREAK, parse_jump},  {"filter", SL_JN_FILTER_BLOCK, parse_filter_block},
-        {"print", SL_JN_OUTPUT, parse_print}, {"continue", SL_JN_CONTINUE, parse_jump},
+        {"if", SL_JN_IF, parse_if},
+        {"for", SL_JN_FOR, parse_for},
+        {"set", SL_JN_SET, parse_set},
+        {"macro", SL_JN_MACRO, parse_macro},
+        {"with", SL_JN_WITH, parse_with},
+        {"call", SL_JN_CALL_BLOCK, parse_call},
+        {"break", SL_JN_BREAK, parse_jump},
+        {"filter", SL_JN_FILTER_BLOCK, parse_filter_block},
+        {"print", SL_JN_OUTPUT, parse_print},
+        {"continue", SL_JN_CONTINUE, parse_jump},
         {"generation", SL_JN_SCOPE, parse_scope},
     };
     size_t at = p->token->at;
@@ -448,8 +456,7 @@ static sl_status take_source(sl__jinja *tmpl, const char *text, size_t size, sl_
     tmpl->source = source;
     tmpl->size = used - (used > 0 && source[used - 1] == '\n');
     size_t valid = sl__utf8_valid(source, used);
-    if (valid < used)
-        return sl__jfail_at(err, SL_EFORMAT, tmpl, valid, "a byte that is not UTF-8");
+    if (valid < used) return sl__jfail_at(err, SL_EFORMAT, tmpl, valid, "a byte that is not UTF-8");
     return SL_OK;
 }
 
@@ -458,8 +465,10 @@ static sl_status parse_source(sl__jinja *tmpl, sl_error *err)
     sl__buffer tokens;
     sl__buffer_init(&tokens, SIZE_MAX / 2);
     sl_status status = sl__jlex(tmpl, &tokens, err);
-    sl__jparser parser = {.tmpl = tmpl, .token = (const sl__jtoken *)(void *)tokens.data,
-                          .err = err, .status = status};
+    sl__jparser parser = {.tmpl = tmpl,
+                          .token = (const sl__jtoken *)(void *)tokens.data,
+                          .err = err,
+                          .status = status};
     sl__jparser *p = &parser;
     if (status == SL_OK) {
         p->names = sl__jdict_new(&tmpl->mem, 64);
@@ -479,7 +488,7 @@ sl_status sl__jinja_parse(sl__jinja **out, const char *text, size_t size, const 
     *out = NULL;
     sl__jinja *tmpl = calloc(1, sizeof *tmpl);
     if (!tmpl) return SL_FAIL_NOMEM(err, "template");
-    sl__jmem_init(&tmpl->mem, UINT64_MAX / 2);
+    sl__jmem_init(&tmpl->mem, COMPILED_MAX);
     const sl__jstr *own = sl__jstr_copy(&tmpl->mem, name, strlen(name) + 1);
     sl_status status = SL_OK;
     if (own)

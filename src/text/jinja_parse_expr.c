@@ -195,11 +195,15 @@ static sl__jnode *parse_tuple(sl__jparser *p, sl__jtuple_rule rule, bool parenth
 static sl__jnode *parse_primary(sl__jparser *p)
 {
     switch (p->token->kind) {
-    case SL_JT_NAME: return parse_name(p);
-    case SL_JT_STRING: return parse_string(p);
+    case SL_JT_NAME:
+        return parse_name(p);
+    case SL_JT_STRING:
+        return parse_string(p);
     case SL_JT_INT:
-    case SL_JT_FLOAT: return parse_number(p);
-    default: break;
+    case SL_JT_FLOAT:
+        return parse_number(p);
+    default:
+        break;
     }
     if (sl__jat_op(p, '[')) return parse_items(p, SL_JN_LIST, ']');
     if (sl__jat_op(p, '{')) return parse_items(p, SL_JN_DICT, '}');
@@ -210,7 +214,10 @@ static sl__jnode *parse_primary(sl__jparser *p)
 
 /* ---- what follows a primary ------------------------------------------------------------------ */
 
-static bool at_slice_end(const sl__jparser *p) { return sl__jat_op(p, ']') || sl__jat_op(p, ','); }
+static bool at_slice_end(const sl__jparser *p)
+{
+    return sl__jat_op(p, ']') || sl__jat_op(p, ',');
+}
 
 /* An index or a slice. */
 static sl__jnode *parse_subscript(sl__jparser *p)
@@ -259,8 +266,7 @@ static sl__jnode *parse_attribute(sl__jparser *p, sl__jnode *a)
 {
     p->token++;
     size_t at = p->token->at;
-    if (p->token->kind == SL_JT_INT)
-        return binary(p, SL_JN_ITEM, 0, at, a, parse_number(p));
+    if (p->token->kind == SL_JT_INT) return binary(p, SL_JN_ITEM, 0, at, a, parse_number(p));
     sl__jnode *node = sl__jnode_new(p, SL_JN_ATTR, at);
     if (!node) return NULL;
     node->a = a;
@@ -360,10 +366,12 @@ static bool at_test_argument(const sl__jparser *p)
     switch (p->token->kind) {
     case SL_JT_STRING:
     case SL_JT_INT:
-    case SL_JT_FLOAT: return true;
+    case SL_JT_FLOAT:
+        return true;
     case SL_JT_NAME:
         return !sl__jat_name(p, "else") && !sl__jat_name(p, "or") && !sl__jat_name(p, "and");
-    default: return sl__jat_op(p, '[') || sl__jat_op(p, '{');
+    default:
+        return sl__jat_op(p, '[') || sl__jat_op(p, '{');
     }
 }
 
@@ -434,7 +442,10 @@ static sl__jnode *parse_level(sl__jparser *p, const uint16_t *ops,
     return node;
 }
 
-static sl__jnode *parse_operand(sl__jparser *p) { return parse_unary(p, true); }
+static sl__jnode *parse_operand(sl__jparser *p)
+{
+    return parse_unary(p, true);
+}
 
 static sl__jnode *parse_power(sl__jparser *p)
 {
@@ -557,7 +568,10 @@ static sl__jnode *parse_expression(sl__jparser *p, sl__jtuple_rule rule)
     return node;
 }
 
-sl__jnode *sl__jparse_expression(sl__jparser *p) { return parse_expression(p, SL_J_COND); }
+sl__jnode *sl__jparse_expression(sl__jparser *p)
+{
+    return parse_expression(p, SL_J_COND);
+}
 
 static sl__jnode *parse_tuple(sl__jparser *p, sl__jtuple_rule rule, bool parentheses)
 {
@@ -600,8 +614,7 @@ static sl__jnode *parse_one_target(sl__jparser *p, bool with_namespace)
         sl__jparse_leave(p);
         return inner && sl__jexpect_op(p, ')') ? inner : NULL;
     }
-    if (take_const_name(p, &constant))
-        return sl__jparse_fail(p, at, "a constant cannot be set");
+    if (take_const_name(p, &constant)) return sl__jparse_fail(p, at, "a constant cannot be set");
     sl__jnode *node = sl__jnode_new(p, SL_JN_NAME, at);
     if (!node || !(node->name = sl__jparse_name(p, "a name to set"))) return NULL;
     if (with_namespace && sl__jtake_op(p, '.')) {

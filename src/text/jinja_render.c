@@ -11,11 +11,12 @@ static bool take_variables(sl__jctx *c, json_t *json)
     const json_t *now = json_object_get(json, "now");
     sl__jclock_now(&c->now);
     if (now && !json_is_null(now)) {
-        if (!json_is_string(now) || !sl__jclock_parse(json_string_value(now),
-                                                      json_string_length(now), &c->now)) {
+        if (!json_is_string(now) ||
+            !sl__jclock_parse(json_string_value(now), json_string_length(now), &c->now)) {
             c->status = SL_FAIL(c->err, SL_EINVAL,
                                 "%s: the variable now: expected a time such as "
-                                "\"2026-01-02T03:04:05\"", c->tmpl->name);
+                                "\"2026-01-02T03:04:05\"",
+                                c->tmpl->name);
             return false;
         }
     }

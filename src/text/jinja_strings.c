@@ -92,11 +92,16 @@ static bool ends_word(const sl__jstr *s, size_t at, bool after_letter)
 static sl__jcase case_for(sl__jrecasing how, uint32_t cp, bool first, bool after_letter)
 {
     switch (how) {
-    case SL_J_ALL_UPPER: return SL_J_UPPER;
-    case SL_J_CAPITAL: return first ? SL_J_TITLE : SL_J_LOWER;
-    case SL_J_WORDS: return after_letter ? SL_J_LOWER : SL_J_TITLE;
-    case SL_J_SWAPPED: return sl__jis_lower(cp) ? SL_J_UPPER : SL_J_LOWER;
-    default: return SL_J_LOWER;
+    case SL_J_ALL_UPPER:
+        return SL_J_UPPER;
+    case SL_J_CAPITAL:
+        return first ? SL_J_TITLE : SL_J_LOWER;
+    case SL_J_WORDS:
+        return after_letter ? SL_J_LOWER : SL_J_TITLE;
+    case SL_J_SWAPPED:
+        return sl__jis_lower(cp) ? SL_J_UPPER : SL_J_LOWER;
+    default:
+        return SL_J_LOWER;
     }
 }
 
@@ -195,8 +200,8 @@ static bool run_count(sl__jctx *c, const sl__jcall *call, sl__jval *out)
         !window(c, s, call->arg[1], call->arg[2], &from, &to, &empty))
         return false;
     if (what->size == 0) {
-        *out = sl__jint(empty ? 0 : chars_before(s, s->text + to) -
-                                        chars_before(s, s->text + from) + 1);
+        *out = sl__jint(
+            empty ? 0 : chars_before(s, s->text + to) - chars_before(s, s->text + from) + 1);
         return true;
     }
     const char *at = s->text + from, *end = s->text + to;
@@ -253,8 +258,7 @@ bool sl__jreplace(sl__jctx *c, const sl__jstr *s, const sl__jstr *old, const sl_
                   int64_t count, sl__jval *out)
 {
     size_t mark = c->out->size;
-    if (old->size == 0)
-        return replace_empty(c, s, with, count) && sl__jtake(c, mark, out);
+    if (old->size == 0) return replace_empty(c, s, with, count) && sl__jtake(c, mark, out);
     const char *from = s->text, *end = s->text + s->size, *at;
     for (; count != 0 && (at = find_first(from, (size_t)(end - from), old)); count -= count > 0) {
         if (!sl__jput(c, from, (size_t)(at - from)) || !sl__jput(c, with->text, with->size))
@@ -456,12 +460,16 @@ static bool is_alnum(uint32_t cp)
 {
     return sl__jis_alpha(cp) || sl__jis_digit(cp);
 }
-static bool is_ascii(uint32_t cp) { return cp < 0x80; }
+static bool is_ascii(uint32_t cp)
+{
+    return cp < 0x80;
+}
 
 static bool run_is(sl__jctx *c, const sl__jcall *call, sl__jval *out)
 {
-    static bool (*const kinds[])(uint32_t) = {sl__jis_alpha, sl__jis_digit, sl__jis_decimal,
-                                              is_alnum, sl__jis_space, is_ascii, sl__jis_printable};
+    static bool (*const kinds[])(uint32_t) = {sl__jis_alpha,    sl__jis_digit, sl__jis_decimal,
+                                              is_alnum,         sl__jis_space, is_ascii,
+                                              sl__jis_printable};
     enum { ASCII = 5 };
     const sl__jstr *s = call->self.u.str;
     unsigned op = call->builtin->op;

@@ -25,26 +25,51 @@ static bool test_defined(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     return true;
 }
 
-enum { IS_NONE, IS_BOOLEAN, IS_FALSE, IS_TRUE, IS_INTEGER, IS_FLOAT, IS_NUMBER, IS_STRING,
-       IS_MAPPING, IS_SEQUENCE, IS_ITERABLE, IS_CALLABLE, IS_ESCAPED };
+enum {
+    IS_NONE,
+    IS_BOOLEAN,
+    IS_FALSE,
+    IS_TRUE,
+    IS_INTEGER,
+    IS_FLOAT,
+    IS_NUMBER,
+    IS_STRING,
+    IS_MAPPING,
+    IS_SEQUENCE,
+    IS_ITERABLE,
+    IS_CALLABLE,
+    IS_ESCAPED
+};
 
 static bool is_type(sl__jval v, unsigned type)
 {
     bool number = v.kind == SL_J_INT || v.kind == SL_J_FLOAT || v.kind == SL_J_BOOL;
     bool several = v.kind == SL_J_STRING || v.kind == SL_J_DICT || v.kind == SL_J_UNDEFINED;
     switch (type) {
-    case IS_NONE: return v.kind == SL_J_NONE;
-    case IS_BOOLEAN: return v.kind == SL_J_BOOL;
-    case IS_FALSE: return v.kind == SL_J_BOOL && !v.u.truth;
-    case IS_TRUE: return v.kind == SL_J_BOOL && v.u.truth;
-    case IS_INTEGER: return v.kind == SL_J_INT;
-    case IS_FLOAT: return v.kind == SL_J_FLOAT;
-    case IS_NUMBER: return number;
-    case IS_STRING: return v.kind == SL_J_STRING;
-    case IS_MAPPING: return v.kind == SL_J_DICT;
-    case IS_SEQUENCE: return several || (v.kind == SL_J_SEQ && v.u.seq->kind <= SL_J_RANGE);
-    case IS_ITERABLE: return several || v.kind == SL_J_SEQ || v.kind == SL_J_LOOP;
-    case IS_ESCAPED: return v.kind == SL_J_STRING && v.flag;
+    case IS_NONE:
+        return v.kind == SL_J_NONE;
+    case IS_BOOLEAN:
+        return v.kind == SL_J_BOOL;
+    case IS_FALSE:
+        return v.kind == SL_J_BOOL && !v.u.truth;
+    case IS_TRUE:
+        return v.kind == SL_J_BOOL && v.u.truth;
+    case IS_INTEGER:
+        return v.kind == SL_J_INT;
+    case IS_FLOAT:
+        return v.kind == SL_J_FLOAT;
+    case IS_NUMBER:
+        return number;
+    case IS_STRING:
+        return v.kind == SL_J_STRING;
+    case IS_MAPPING:
+        return v.kind == SL_J_DICT;
+    case IS_SEQUENCE:
+        return several || (v.kind == SL_J_SEQ && v.u.seq->kind <= SL_J_RANGE);
+    case IS_ITERABLE:
+        return several || v.kind == SL_J_SEQ || v.kind == SL_J_LOOP;
+    case IS_ESCAPED:
+        return v.kind == SL_J_STRING && v.flag;
     default: /* as Python has it, an undefined value can be called: it then fails */
         return v.kind == SL_J_UNDEFINED || (v.kind >= SL_J_FUNCTION && v.kind != SL_J_CYCLER);
     }
@@ -74,8 +99,8 @@ static bool test_case(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     return true;
 }
 
-static const uint16_t comparisons[] = {
-    SL_J2('=', '='), SL_J2('!', '='), '>', SL_J2('>', '='), '<', SL_J2('<', '='), SL_JOP_IN};
+static const uint16_t comparisons[] = {SL_J2('=', '='), SL_J2('!', '='), '>', SL_J2('>', '='), '<',
+                                       SL_J2('<', '='), SL_JOP_IN};
 enum { EQ, NE, GT, GE, LT, LE, IN };
 
 static bool test_compare(sl__jctx *c, const sl__jcall *call, sl__jval *out)

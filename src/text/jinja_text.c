@@ -17,7 +17,10 @@ bool sl__jput(sl__jctx *c, const char *text, size_t size)
     return sl__buffer_append(c->out, text, size) || sl__jnomem(c);
 }
 
-bool sl__jput_str(sl__jctx *c, const char *text) { return sl__jput(c, text, strlen(text)); }
+bool sl__jput_str(sl__jctx *c, const char *text)
+{
+    return sl__jput(c, text, strlen(text));
+}
 
 bool sl__jtake(sl__jctx *c, size_t mark, sl__jval *out)
 {
@@ -94,9 +97,9 @@ size_t sl__jformat_float(char out[40], double x)
 static bool put_number(sl__jctx *c, sl__jval v)
 {
     char text[40];
-    size_t size = v.kind == SL_J_INT ? (size_t)snprintf(text, sizeof text, "%lld",
-                                                        (long long)v.u.whole)
-                                     : sl__jformat_float(text, v.u.real);
+    size_t size = v.kind == SL_J_INT
+                      ? (size_t)snprintf(text, sizeof text, "%lld", (long long)v.u.whole)
+                      : sl__jformat_float(text, v.u.real);
     return sl__jput(c, text, size);
 }
 
@@ -104,12 +107,14 @@ static bool put_number(sl__jctx *c, sl__jval v)
 
 static size_t escape_char(uint32_t cp, char quote, char out[12])
 {
-    if (cp == '\\' || cp == (uint32_t)quote)
-        return (size_t)snprintf(out, 12, "\\%c", (int)cp);
+    if (cp == '\\' || cp == (uint32_t)quote) return (size_t)snprintf(out, 12, "\\%c", (int)cp);
     if (cp == '\n' || cp == '\r' || cp == '\t')
         return (size_t)snprintf(out, 12, "\\%c", cp == '\n' ? 'n' : cp == '\r' ? 'r' : 't');
     if (sl__jis_printable(cp)) return 0;
-    return (size_t)snprintf(out, 12, cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x",
+    return (size_t)snprintf(out, 12,
+                            cp < 0x100     ? "\\x%02x"
+                            : cp < 0x10000 ? "\\u%04x"
+                                           : "\\U%08x",
                             cp);
 }
 
@@ -150,8 +155,8 @@ static bool put_dict(sl__jctx *c, const sl__jdict *dict)
 
 static bool put_seq(sl__jctx *c, const sl__jseq *seq)
 {
-    static const char *const before[] = {"[", "(", "", "dict_keys([", "dict_values([",
-                                         "dict_items([", ""};
+    static const char *const before[] = {
+        "[", "(", "", "dict_keys([", "dict_values([", "dict_items([", ""};
     static const char *const behind[] = {"]", ")", "", "])", "])", "])", ""};
     char text[100];
     if (seq->kind == SL_J_RANGE) {
@@ -185,18 +190,25 @@ static bool put_value(sl__jctx *c, sl__jval v, bool repr)
     const sl__jstr *s = v.u.str;
     switch ((sl__jkind)v.kind) {
     case SL_J_MISSING:
-    case SL_J_UNDEFINED: return !repr || sl__jput_str(c, "Undefined");
-    case SL_J_NONE: return sl__jput(c, "None", 4);
-    case SL_J_BOOL: return sl__jput_str(c, v.u.truth ? "True" : "False");
+    case SL_J_UNDEFINED:
+        return !repr || sl__jput_str(c, "Undefined");
+    case SL_J_NONE:
+        return sl__jput(c, "None", 4);
+    case SL_J_BOOL:
+        return sl__jput_str(c, v.u.truth ? "True" : "False");
     case SL_J_INT:
-    case SL_J_FLOAT: return put_number(c, v);
+    case SL_J_FLOAT:
+        return put_number(c, v);
     case SL_J_STRING:
         if (!repr) return sl__jput(c, s->text, s->size);
         return (!v.flag || sl__jput_str(c, "Markup(")) && put_quoted(c, s) &&
                (!v.flag || sl__jput(c, ")", 1));
-    case SL_J_SEQ: return put_seq(c, v.u.seq);
-    case SL_J_DICT: return put_dict(c, v.u.dict);
-    default: return put_object(c, v);
+    case SL_J_SEQ:
+        return put_seq(c, v.u.seq);
+    case SL_J_DICT:
+        return put_dict(c, v.u.dict);
+    default:
+        return put_object(c, v);
     }
 }
 
@@ -208,5 +220,11 @@ static bool put_nested(sl__jctx *c, sl__jval v, bool repr)
     return ok;
 }
 
-bool sl__jput_value(sl__jctx *c, sl__jval v) { return put_nested(c, v, false); }
-bool sl__jput_repr(sl__jctx *c, sl__jval v) { return put_nested(c, v, true); }
+bool sl__jput_value(sl__jctx *c, sl__jval v)
+{
+    return put_nested(c, v, false);
+}
+bool sl__jput_repr(sl__jctx *c, sl__jval v)
+{
+    return put_nested(c, v, true);
+}

@@ -11,7 +11,10 @@ static const char *const months[] = {"January",   "February", "March",    "April
                                      "May",       "June",     "July",     "August",
                                      "September", "October",  "November", "December"};
 
-static bool is_leap(int year) { return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0; }
+static bool is_leap(int year)
+{
+    return (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+}
 
 static int days_in(int year, int month)
 {
@@ -80,8 +83,9 @@ void sl__jclock_now(sl__jclock *out)
     struct tm tm = {.tm_mday = 1, .tm_year = 70};
     clock_gettime(CLOCK_REALTIME, &now);
     localtime_r(&now.tv_sec, &tm);
-    *out = (sl__jclock){tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
-                        tm.tm_sec % 60, (int)(now.tv_nsec / 1000)};
+    *out = (sl__jclock){
+        tm.tm_year + 1900,        tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec % 60,
+        (int)(now.tv_nsec / 1000)};
 }
 
 /* The week of ISO 8601 and the year that it belongs to. */
@@ -104,30 +108,56 @@ static int iso_week(const sl__jclock *t, int *year)
 /* A number of a directive: value, its width, and what fills it; width 0: none such. */
 static int numeric(const sl__jclock *t, char letter, int *width)
 {
-    int year, week;
+    int year;
     *width = 2;
     switch (letter) {
-    case 'Y': *width = 1; return t->year;
-    case 'C': return t->year / 100;
-    case 'y': return t->year % 100;
-    case 'm': return t->month;
+    case 'Y':
+        *width = 1;
+        return t->year;
+    case 'C':
+        return t->year / 100;
+    case 'y':
+        return t->year % 100;
+    case 'm':
+        return t->month;
     case 'd':
-    case 'e': return t->day;
+    case 'e':
+        return t->day;
     case 'H':
-    case 'k': return t->hour;
+    case 'k':
+        return t->hour;
     case 'I':
-    case 'l': return (t->hour + 11) % 12 + 1;
-    case 'M': return t->minute;
-    case 'S': return t->second;
-    case 'f': *width = 6; return t->micro;
-    case 'j': *width = 3; return year_day(t) + 1;
-    case 'w': *width = 1; return week_day(t);
-    case 'u': *width = 1; return (week_day(t) + 6) % 7 + 1;
-    case 'U': return (year_day(t) + 7 - week_day(t)) / 7;
-    case 'W': return (year_day(t) + 7 - (week_day(t) + 6) % 7) / 7;
-    case 'V': return iso_week(t, &year);
-    case 'G': week = iso_week(t, &year); *width = week ? 1 : 1; return year;
-    default: *width = 0; return 0;
+    case 'l':
+        return (t->hour + 11) % 12 + 1;
+    case 'M':
+        return t->minute;
+    case 'S':
+        return t->second;
+    case 'f':
+        *width = 6;
+        return t->micro;
+    case 'j':
+        *width = 3;
+        return year_day(t) + 1;
+    case 'w':
+        *width = 1;
+        return week_day(t);
+    case 'u':
+        *width = 1;
+        return (week_day(t) + 6) % 7 + 1;
+    case 'U':
+        return (year_day(t) + 7 - week_day(t)) / 7;
+    case 'W':
+        return (year_day(t) + 7 - (week_day(t) + 6) % 7) / 7;
+    case 'V':
+        return iso_week(t, &year);
+    case 'G':
+        *width = 1;
+        iso_week(t, &year);
+        return year;
+    default:
+        *width = 0;
+        return 0;
     }
 }
 
@@ -135,15 +165,22 @@ static int numeric(const sl__jclock *t, char letter, int *width)
 static const char *several(char letter)
 {
     switch (letter) {
-    case 'c': return "%a %b %e %H:%M:%S %Y";
+    case 'c':
+        return "%a %b %e %H:%M:%S %Y";
     case 'x':
-    case 'D': return "%m/%d/%y";
+    case 'D':
+        return "%m/%d/%y";
     case 'X':
-    case 'T': return "%H:%M:%S";
-    case 'F': return "%Y-%m-%d";
-    case 'R': return "%H:%M";
-    case 'r': return "%I:%M:%S %p";
-    default: return NULL;
+    case 'T':
+        return "%H:%M:%S";
+    case 'F':
+        return "%Y-%m-%d";
+    case 'R':
+        return "%H:%M";
+    case 'r':
+        return "%I:%M:%S %p";
+    default:
+        return NULL;
     }
 }
 
@@ -152,19 +189,31 @@ static bool put_text(sl__jctx *c, const sl__jclock *t, char letter, bool *known)
     const char *day = days[week_day(t)], *month = months[t->month - 1];
     *known = true;
     switch (letter) {
-    case 'a': return sl__jput(c, day, 3);
-    case 'A': return sl__jput_str(c, day);
+    case 'a':
+        return sl__jput(c, day, 3);
+    case 'A':
+        return sl__jput_str(c, day);
     case 'b':
-    case 'h': return sl__jput(c, month, 3);
-    case 'B': return sl__jput_str(c, month);
-    case 'p': return sl__jput_str(c, t->hour < 12 ? "AM" : "PM");
-    case 'P': return sl__jput_str(c, t->hour < 12 ? "am" : "pm");
-    case 'n': return sl__jput(c, "\n", 1);
-    case 't': return sl__jput(c, "\t", 1);
-    case '%': return sl__jput(c, "%", 1);
+    case 'h':
+        return sl__jput(c, month, 3);
+    case 'B':
+        return sl__jput_str(c, month);
+    case 'p':
+        return sl__jput_str(c, t->hour < 12 ? "AM" : "PM");
+    case 'P':
+        return sl__jput_str(c, t->hour < 12 ? "am" : "pm");
+    case 'n':
+        return sl__jput(c, "\n", 1);
+    case 't':
+        return sl__jput(c, "\t", 1);
+    case '%':
+        return sl__jput(c, "%", 1);
     case 'z':
-    case 'Z': return true; /* a time without a zone */
-    default: *known = false; return true;
+    case 'Z':
+        return true; /* a time without a zone */
+    default:
+        *known = false;
+        return true;
     }
 }
 

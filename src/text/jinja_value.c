@@ -150,14 +150,22 @@ bool sl__jtrue(sl__jval v)
     switch ((sl__jkind)v.kind) {
     case SL_J_MISSING:
     case SL_J_UNDEFINED:
-    case SL_J_NONE: return false;
-    case SL_J_BOOL: return v.u.truth;
-    case SL_J_INT: return v.u.whole != 0;
-    case SL_J_FLOAT: return v.u.real != 0.0;
-    case SL_J_STRING: return v.u.str->size > 0;
-    case SL_J_SEQ: return v.u.seq->kind == SL_J_ITERATOR || v.u.seq->count > 0;
-    case SL_J_DICT: return v.u.dict->count > 0;
-    default: return true;
+    case SL_J_NONE:
+        return false;
+    case SL_J_BOOL:
+        return v.u.truth;
+    case SL_J_INT:
+        return v.u.whole != 0;
+    case SL_J_FLOAT:
+        return v.u.real != 0.0;
+    case SL_J_STRING:
+        return v.u.str->size > 0;
+    case SL_J_SEQ:
+        return v.u.seq->kind == SL_J_ITERATOR || v.u.seq->count > 0;
+    case SL_J_DICT:
+        return v.u.dict->count > 0;
+    default:
+        return true;
     }
 }
 
@@ -172,21 +180,36 @@ const char *sl__jtype_name(sl__jval v)
 {
     switch ((sl__jkind)v.kind) {
     case SL_J_MISSING:
-    case SL_J_UNDEFINED: return "Undefined";
-    case SL_J_NONE: return "NoneType";
-    case SL_J_BOOL: return "bool";
-    case SL_J_INT: return "int";
-    case SL_J_FLOAT: return "float";
-    case SL_J_STRING: return v.flag ? "Markup" : "str";
-    case SL_J_SEQ: return seq_name(v.u.seq);
-    case SL_J_DICT: return "dict";
-    case SL_J_NAMESPACE: return "Namespace";
-    case SL_J_FUNCTION: return "function";
-    case SL_J_METHOD: return "method";
-    case SL_J_MACRO: return "Macro";
-    case SL_J_LOOP: return "LoopContext";
-    case SL_J_CYCLER: return "Cycler";
-    case SL_J_JOINER: return "Joiner";
+    case SL_J_UNDEFINED:
+        return "Undefined";
+    case SL_J_NONE:
+        return "NoneType";
+    case SL_J_BOOL:
+        return "bool";
+    case SL_J_INT:
+        return "int";
+    case SL_J_FLOAT:
+        return "float";
+    case SL_J_STRING:
+        return v.flag ? "Markup" : "str";
+    case SL_J_SEQ:
+        return seq_name(v.u.seq);
+    case SL_J_DICT:
+        return "dict";
+    case SL_J_NAMESPACE:
+        return "Namespace";
+    case SL_J_FUNCTION:
+        return "function";
+    case SL_J_METHOD:
+        return "method";
+    case SL_J_MACRO:
+        return "Macro";
+    case SL_J_LOOP:
+        return "LoopContext";
+    case SL_J_CYCLER:
+        return "Cycler";
+    case SL_J_JOINER:
+        return "Joiner";
     }
     return "object";
 }
@@ -207,7 +230,10 @@ static bool hashable_at(sl__jval key, unsigned depth)
     return true;
 }
 
-bool sl__jhashable(sl__jval key) { return hashable_at(key, 0); }
+bool sl__jhashable(sl__jval key)
+{
+    return hashable_at(key, 0);
+}
 
 /* A key that is made of others. */
 static bool is_compound(sl__jval v)

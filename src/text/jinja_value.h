@@ -81,7 +81,7 @@ typedef struct sl__jseq {
     sl__jseq_kind kind;
     size_t count;
     sl__jval *items;
-    size_t next;          /* ITERATOR: what comes next */
+    size_t next;                /* ITERATOR: what comes next */
     int64_t first, after, step; /* RANGE, as it was asked for */
 } sl__jseq;
 
@@ -92,7 +92,7 @@ typedef struct sl__jentry {
 typedef struct sl__jdict {
     size_t count, room;
     sl__jentry *entries;
-    uint32_t *slots; /* index + 1, 0: free; NULL while few */
+    uint32_t *slots;   /* index + 1, 0: free; NULL while few */
     size_t slot_count; /* a power of two */
 } sl__jdict;
 
@@ -112,7 +112,10 @@ void *sl__jmem_alloc(sl__jmem *mem, uint64_t bytes); /* NULL: out of memory, or 
 
 /* ---- making values --------------------------------------------------------------------------- */
 
-static inline sl__jval sl__jnone(void) { return (sl__jval){.kind = SL_J_NONE}; }
+static inline sl__jval sl__jnone(void)
+{
+    return (sl__jval){.kind = SL_J_NONE};
+}
 static inline sl__jval sl__jbool(bool truth)
 {
     return (sl__jval){.kind = SL_J_BOOL, .u.truth = truth};
@@ -151,7 +154,10 @@ sl__jdict *sl__jdict_new(sl__jmem *mem, size_t room);
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-static inline bool sl__jis(sl__jval v, sl__jkind kind) { return v.kind == (uint8_t)kind; }
+static inline bool sl__jis(sl__jval v, sl__jkind kind)
+{
+    return v.kind == (uint8_t)kind;
+}
 static inline bool sl__jis_seq(sl__jval v, sl__jseq_kind kind)
 {
     return v.kind == SL_J_SEQ && v.u.seq->kind == kind;

@@ -95,8 +95,10 @@ static sl_status parse_config(sl_template *tmpl, const char *path, sl_error *err
     const json_t *value = json_object_get(root, "chat_template");
     sl_status status;
     if (!value || json_is_null(value))
-        status = SL_FAIL(err, SL_EIO, "%s: chat_template is missing: this model has no chat "
-                         "template", path);
+        status = SL_FAIL(err, SL_EIO,
+                         "%s: chat_template is missing: this model has no chat "
+                         "template",
+                         path);
     else if (json_is_array(value))
         status = parse_named(tmpl, value, path, err);
     else
@@ -125,8 +127,10 @@ static sl_status open_path(sl_template *tmpl, const char *path, sl_error *err)
     if (sl__file_exists(file)) return parse_folder(tmpl, path, file, err);
     SL_TRY(sl__path_join(file, sizeof file, path, "tokenizer_config.json", err));
     if (sl__file_exists(file)) return parse_config(tmpl, file, err);
-    return SL_FAIL(err, SL_EIO, "%s: no chat template here: expected chat_template.jinja or "
-                   "tokenizer_config.json", path);
+    return SL_FAIL(err, SL_EIO,
+                   "%s: no chat template here: expected chat_template.jinja or "
+                   "tokenizer_config.json",
+                   path);
 }
 
 sl_status sl_template_open(sl_template **out, const char *path, sl_error *err)
