@@ -281,6 +281,7 @@ static void the_system_can_be_asked(void **state)
     (void)state;
     assert_true(sl__mem_available() > 1u << 20);
     assert_true(sl__mem_rss() > 1u << 16);
+    assert_true(sl__mem_rss_peak() > 1u << 16);
     assert_true(sl__cpu_count() >= 1);
     uint64_t before = sl__now_ns();
     assert_true(sl__now_ns() >= before);
@@ -290,6 +291,20 @@ static void the_system_can_be_asked(void **state)
     assert_int_equal(pages[12345], 0);
     pages[(1 << 20) - 1] = 1;
     sl__pages_free(pages, 1 << 20);
+}
+
+/* What was resident for a moment stays in the peak until that is reset. */
+static void memory_has_a_peak(void **state)
+{
+    (void)state;
+    const size_t bytes = (size_t)64 << 20, slack = (size_t)16 << 20;
+    uint64_t before = sl__mem_rss();
+    char *pages = sl__pages_alloc(bytes);
+    assert_non_null(pages);
+    memset(pages, 1, bytes);
+    sl__pages_free(pages, bytes);
+    assert_true(sl__mem_rss_peak() + slack >= before + bytes);
+    if (sl__mem_rss_peak_reset()) assert_true(sl__mem_rss_peak() <= sl__mem_rss() + slack);
 }
 
 int main(void)
@@ -307,6 +322,7 @@ int main(void)
         cmocka_unit_test(json_values_are_checked),
         cmocka_unit_test(pool_runs_each_index_once),
         cmocka_unit_test(the_system_can_be_asked),
+        cmocka_unit_test(memory_has_a_peak),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,6 +21,14 @@ sl_status sl__file_write_atomic(const char *path, const void *data, size_t size,
 /* Opens a regular file for reading (O_CLOEXEC); *size is its size. The caller closes *fd. */
 sl_status sl__file_open(const char *path, int *fd, uint64_t *size, sl_error *err);
 
+/* The same past the page cache (O_DIRECT; F_NOCACHE on macOS); -1 where the file system has no such
+ * thing, or the file cannot be opened. The caller closes it. */
+int sl__file_open_direct(const char *path);
+
+/* Asks the system to forget what it has in memory of the file's pages in a range, so that a read
+ * goes to the disk. A hint: what is mapped or not yet written stays. */
+void sl__file_forget(int fd, uint64_t offset, uint64_t bytes);
+
 /* pread until size bytes came; a file that ends early is SL_EFORMAT. path is for the message. */
 sl_status sl__file_pread_all(int fd, const char *path, void *dst, uint64_t size, uint64_t offset,
                              sl_error *err);
@@ -43,6 +51,5 @@ void sl__path_parent(char out[SL_PATH_MAX], const char *path);
  * holds a ".." component or a NUL: names in files must not lead out of the folder. */
 sl_status sl__path_join(char *out, size_t out_size, const char *dir, const char *name,
                         sl_error *err);
-
 
 #endif

@@ -27,6 +27,17 @@ uint64_t sl__mem_available(void)
     return pages * (uint64_t)page;
 }
 
+void sl__mem_state_read(sl__mem_state *state, const char *root)
+{
+    int level = 1; /* 1: normal, 2: warning, 4: critical */
+    size_t size = sizeof level;
+    (void)root;
+    (void)sysctlbyname("kern.memorystatus_vm_pressure_level", &level, &size, NULL, 0);
+    *state = (sl__mem_state){.available_bytes = sl__mem_available(),
+                             .limit_bytes = physical_bytes(),
+                             .pressed = level > 1};
+}
+
 uint64_t sl__mem_rss(void)
 {
     mach_task_basic_info_data_t info;
@@ -36,6 +47,22 @@ uint64_t sl__mem_rss(void)
         return 0;
     }
     return info.resident_size;
+}
+
+uint64_t sl__mem_rss_peak(void)
+{
+    mach_task_basic_info_data_t info;
+    mach_msg_type_number_t count = MACH_TASK_BASIC_INFO_COUNT;
+    if (task_info(mach_task_self(), MACH_TASK_BASIC_INFO, (task_info_t)&info, &count) !=
+        KERN_SUCCESS) {
+        return 0;
+    }
+    return info.resident_size_max;
+}
+
+bool sl__mem_rss_peak_reset(void)
+{
+    return false;
 }
 
 uint32_t sl__cpu_count(void)
