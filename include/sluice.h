@@ -131,6 +131,26 @@ typedef enum sl_verify_rule {
     SL_VERIFY_NONE,
 } sl_verify_rule;
 
+/* How reads are made. None of these can be seen in a result. */
+typedef enum sl_io_kind {
+    SL_IO_KIND_AUTO = 0, /* what the probe found best */
+    SL_IO_KIND_URING,    /* io_uring; Linux */
+    SL_IO_KIND_PREAD,    /* a pool of threads */
+    SL_IO_KIND_MMAP,     /* page faults, a baseline for benches; packs only, no expert cache */
+} sl_io_kind;
+
+/* "auto", "uring", "pread", "mmap" */
+const char *sl_io_kind_name(sl_io_kind kind);
+
+/* What the system is told of mapped files. */
+typedef enum sl_map_advice {
+    SL_MAP_ADVICE_NORMAL = 0, /* it reads ahead as it likes */
+    SL_MAP_ADVICE_RANDOM,     /* it does not read ahead */
+    SL_MAP_ADVICE_WILLNEED,   /* an expert is asked for as soon as the router has chosen it */
+} sl_map_advice;
+
+typedef enum sl_switch { SL_AUTO = 0, SL_ON, SL_OFF } sl_switch;
+
 typedef struct sl_engine_options {
     uint64_t memory_bytes;      /* a promise about the process's resident size; 0: what is free */
     uint64_t cache_bytes;       /* the expert cache alone; 0: what memory_bytes leaves */
@@ -140,7 +160,15 @@ typedef struct sl_engine_options {
     uint32_t expected_tokens;   /* the longest sequence that will be asked for; 0: not known */
     uint32_t chunk_tokens;      /* tokens a forward pass at most; 0: chosen from the budget */
     uint32_t experts_per_token; /* 0: as trained; below that is lossy, above it is refused */
-    uint32_t io_threads;        /* 0: chosen */
+    sl_io_kind io;
+    sl_switch direct;           /* past the page cache; AUTO: as probed. ON fails where it cannot */
+    sl_switch prefetch;         /* one layer ahead; AUTO: while it pays */
+    sl_switch follow_memory;    /* the expert cache shrinks under memory pressure and grows back,
+                                 * never beyond the budget; AUTO: on */
+    uint32_t io_depth;          /* pieces in flight; 0: as probed */
+    uint64_t io_split_bytes;    /* the largest piece of a read; 0: as probed */
+    sl_map_advice map_advice;   /* with SL_IO_KIND_MMAP */
+    const char *probe_file;     /* where the probe's findings are remembered; NULL: nowhere */
     const sl_tokenizer *tokenizer; /* borrowed, outlives the engine; NULL: the model's is opened */
     sl_verify_rule verify;      /* packs only: a checkpoint carries no checksums */
 } sl_engine_options;
@@ -169,6 +197,12 @@ typedef struct sl_engine_info {
     uint64_t expert_bytes;      /* one expert in memory */
     uint64_t experts_bytes;     /* all experts of all layers */
     bool embedding_resident;    /* false: rows of the embedding are read when needed */
+    sl_io_kind io;              /* never AUTO */
+    bool direct;
+    uint32_t io_depth;
+    uint64_t io_split_bytes;
+    double disk_bytes_per_s;    /* as probed, at the size of an expert; 0: not probed */
+    bool synthetic;             /* random weights, written by sl_synth */
     char expert_types[64];      /* "q4": how experts are stored, comma-separated where mixed */
     double expert_bits;         /* a weight of the experts, scales and padding included */
 } sl_engine_info;
@@ -183,9 +217,25 @@ typedef struct sl_stats {
     uint64_t expert_misses;
     uint64_t expert_evictions;
     uint64_t bytes_needed;      /* of experts, had nothing been in memory */
+    uint64_t bytes_missing;     /* of experts asked for that had to be read for it, ahead or not */
     uint64_t bytes_read;        /* from files, experts and embedding rows */
     uint64_t wait_ns;           /* compute waiting for reads */
+    uint64_t verify_ns;         /* comparing checksums */
     uint64_t forward_ns;
+    uint64_t read_ns;           /* at least one read was in flight */
+    uint64_t io_cpu_ns;         /* processor time of the I/O engine's threads */
+    /* Experts read ahead; once all is settled, reads = useful + late + wasted. */
+    uint64_t prefetch_reads;
+    uint64_t prefetch_useful;   /* ready when asked for */
+    uint64_t prefetch_late;     /* still on their way when asked for */
+    uint64_t prefetch_wasted;   /* evicted before they were asked for */
+    uint64_t prefetch_cancelled; /* never begun, not counted in reads */
+    uint64_t prefetch_bytes, prefetch_wasted_bytes;
+    bool prefetch_on;           /* now */
+    /* The next layer's router on the present state: its first k against what was then chosen. */
+    uint64_t predicted, predicted_right;
+    uint64_t cache_bytes;       /* the expert cache may hold this much now */
+    uint64_t cache_resizes;
 } sl_stats;
 void sl_engine_stats_get(const sl_engine *engine, sl_stats *stats);
 
@@ -272,6 +322,9 @@ typedef struct sl_model_info {
     uint64_t free_memory_bytes; /* here and now, cgroup-aware */
     uint32_t ignored_tensors;   /* vision and the like */
     bool has_tokenizer, has_chat_template;
+    bool synthetic;             /* random weights, written by sl_synth with these options: */
+    bool synthetic_uniform;
+    double synthetic_overlap, synthetic_predictable;
 } sl_model_info;
 sl_status sl_model_inspect(const char *path, sl_model_info *info, sl_error *err);
 
@@ -294,6 +347,111 @@ typedef struct sl_pack_options {
  * pack of the same source and options, which is then resumed. dst appears under its name only when
  * it is complete. */
 sl_status sl_pack(const char *src, const char *dst, const sl_pack_options *opt, sl_error *err);
+
+/* ---- the disk -------------------------------------------------------------------------------- */
+
+typedef struct sl_probe_point {
+    sl_io_kind io;
+    bool direct;
+    uint64_t read_bytes;        /* size of a piece */
+    uint32_t depth;             /* pieces in flight */
+    double bytes_per_s;
+} sl_probe_point;
+
+typedef struct sl_probe_result {
+    sl_io_kind io;              /* the choice, never AUTO */
+    bool direct;
+    uint64_t split_bytes;
+    uint32_t depth;
+    double bytes_per_s;         /* with the choice */
+    double best_bytes_per_s;    /* of the points that were measured again and again */
+    char device[64];            /* "8:0 NVME MODEL": what the findings are remembered under */
+    bool remembered;            /* nothing was measured now */
+    uint64_t took_ns;
+    uint32_t point_count;
+    sl_probe_point points[64];
+} sl_probe_result;
+
+typedef struct sl_probe_options {
+    uint64_t time_ns;           /* at most; 0: half a second */
+    uint64_t expert_bytes;      /* 0: the model's */
+    const char *probe_file;     /* remembers; NULL: measures and forgets */
+    bool again;                 /* measures though something is remembered */
+} sl_probe_options;
+
+/* Measures how a model's own files (a pack, a checkpoint folder), or any one file, are read best.
+ * Reads only. opt may be NULL. A bytes_per_s of 0: nothing could be measured, such as of files that
+ * lie in memory; the choice is a guess then, and not remembered. That a finding could not be
+ * written to probe_file is no failure. */
+sl_status sl_probe(const char *path, const sl_probe_options *opt, sl_probe_result *result,
+                   sl_error *err);
+
+/* Bytes a second that `threads` threads read from memory, measured over time_ns; 0: no memory. */
+double sl_probe_memory(uint32_t threads, uint64_t time_ns);
+
+/* ---- traces of routing ----------------------------------------------------------------------- */
+
+/* Writes from now on what the router chooses to a file (format: docs/internals/cache.md), until
+ * the end or the engine's close. path must not exist. One trace at a time. */
+sl_status sl_engine_trace_begin(sl_engine *engine, const char *path, sl_error *err);
+sl_status sl_engine_trace_end(sl_engine *engine, sl_error *err);
+
+/* What is in a trace, and what is known of it without a cache. */
+typedef struct sl_trace_info {
+    uint32_t layers, experts, experts_per_token; /* layers with experts */
+    uint64_t tokens;
+    double overlap;             /* of a token's experts, those of the token before; mean */
+    double predictable;         /* the next layer's predictions that were right; NaN: not traced */
+} sl_trace_info;
+sl_status sl_trace_inspect(const char *path, sl_trace_info *info, sl_error *err);
+
+typedef struct sl_trace_result {
+    char policy[16];            /* "lru", "belady", and the names of sl_trace_policies */
+    uint64_t slots;             /* experts that the cache holds, over all layers */
+    uint64_t requests, hits;
+} sl_trace_result;
+
+/* The policies' names, ended by NULL. */
+const char *const *sl_trace_policies(void);
+/* Replays a trace against a policy, cache empty at first. */
+sl_status sl_trace_simulate(const char *path, const char *policy, uint64_t slots,
+                            sl_trace_result *result, sl_error *err);
+
+/* ---- synthetic models ------------------------------------------------------------------------ */
+
+/* Random weights in the shapes of a real model, as a pack. Routing follows two dials, as measured
+ * on real models; see docs/internals/engine.md. */
+typedef struct sl_synth_options {
+    const char *like;           /* a name of sl_synth_shapes */
+    uint32_t layers;            /* 0: as the model has */
+    const char *experts, *resident; /* "q8", "q4", "q3", "q2", "bf16"; NULL: "q4", "q8" */
+    double overlap;             /* of a token's experts, those of the token before; 0: 0.25 */
+    double predictable;         /* of the next layer's experts, predicted; 0: 0.70 */
+    bool uniform;               /* every token chooses anew; overlap is not looked at */
+    uint64_t seed;
+    /* As in sl_pack_options. */
+    sl_status (*progress)(void *ctx, const sl_pack_progress *progress);
+    void *progress_ctx;
+} sl_synth_options;
+
+const char *const *sl_synth_shapes(void); /* ended by NULL */
+/* Of the tensors and records of the pack; 0: the options are wrong, sl_synth says how. */
+uint64_t sl_synth_bytes(const sl_synth_options *opt);
+/* dst must not exist; it appears under its name only when it is complete. What was stopped is
+ * resumed, as with sl_pack. The same options give the same bytes. */
+sl_status sl_synth(const char *dst, const sl_synth_options *opt, sl_error *err);
+
+/* Measures routing on a session (reset first, and left at a position > 0): `tokens` >= 2 tokens,
+ * each sampled from the last one's logits at temperature 1, always the same ones. Both are means
+ * over tokens and layers of fractions of the experts a token. */
+typedef struct sl_routing_measured {
+    uint64_t tokens;
+    double overlap;     /* chosen for the token before too */
+    double predictable; /* by the layer's router on the state that the router before it saw; NaN
+                         * where there is but one layer with experts */
+} sl_routing_measured;
+sl_status sl_measure_routing(sl_session *session, uint32_t tokens, sl_routing_measured *out,
+                             sl_error *err);
 
 /* ---- evaluation ------------------------------------------------------------------------------ */
 

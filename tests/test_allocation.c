@@ -96,7 +96,7 @@ static sl_status open_model(const char *path, sl_error *err)
 {
     sl_engine *engine = NULL;
     sl_session *session = NULL;
-    const sl_engine_options opt = {.context_tokens = 64, .threads = 2, .io_threads = 2};
+    const sl_engine_options opt = {.context_tokens = 64, .threads = 2, .io_depth = 2};
     const int32_t ids[] = {5, 6, 7};
     sl_status status = sl_engine_open(&engine, path, &opt, err);
     if (status == SL_OK) status = sl_session_create(&session, engine, err);

@@ -64,7 +64,7 @@ static uint64_t budget_of(const bed *b, uint32_t slots)
 static void bed_open_io(bed *b, uint32_t slots, const io_shim_rules *rules, uint32_t threads,
                         uint32_t max_reads)
 {
-    sl__io_options io_opt = {.threads = threads,
+    sl__io_options io_opt = {.depth = threads,
                              .max_reads = max_reads,
                              .split_bytes = 300,
                              .pread_fn = io_shim_pread,
@@ -73,7 +73,7 @@ static void bed_open_io(bed *b, uint32_t slots, const io_shim_rules *rules, uint
         .budget_bytes = budget_of(b, slots), .verify = SL_VERIFY_ALL, .layer_count = LAYERS};
     sl_error_clear(&b->err);
     io_shim_init(&b->shim, 3, rules);
-    assert_int_equal(sl__io_create_pread(&b->io, &io_opt, &b->err), SL_OK);
+    assert_int_equal(sl__io_create(&b->io, SL_IO_KIND_PREAD, &io_opt, &b->err), SL_OK);
     assert_int_equal(sl__cache_create(&b->cache, b->store, b->io, &opt, &b->err), SL_OK);
     assert_int_equal(sl__cache_slots(b->cache), slots);
 }
@@ -238,8 +238,8 @@ static void test_large_records_are_page_aligned(void **state)
     test_temp_dir(dir, sizeof dir);
     bed b = {0};
     b.store = fake_store_open(dir, large, 1);
-    sl__io_options io_opt = {.threads = 2};
-    assert_int_equal(sl__io_create_pread(&b.io, &io_opt, NULL), SL_OK);
+    sl__io_options io_opt = {.depth = 2};
+    assert_int_equal(sl__io_create(&b.io, SL_IO_KIND_PREAD, &io_opt, NULL), SL_OK);
     sl__cache_options opt = {.budget_bytes = sl__cache_maximum(b.store, 1), .layer_count = 1};
     assert_int_equal(sl__cache_create(&b.cache, b.store, b.io, &opt, NULL), SL_OK);
     uint32_t ids[] = {4, 3, 2, 1, 0};
@@ -306,7 +306,7 @@ static void test_hits_come_first(void **state)
     assert_int_equal(s.evictions, 0);
     assert_int_equal(s.bytes_needed, 9 * 512);
     assert_int_equal(s.bytes_read, 6 * 512);
-    assert_int_equal(s.bytes_read, sl__io_bytes(b->io));
+    assert_int_equal(s.bytes_read, b->io->bytes_read);
     bed_close(b);
 }
 
@@ -901,7 +901,7 @@ static uint64_t stress_run(bed *b, uint32_t slots, uint32_t max_reads, bool faul
     for (uint32_t l = 0; l < LAYERS; l++)
         use(b, l, ids, layers[l].experts);
     assert_int_equal(b->cache->reads_in_flight, 0);
-    assert_int_equal(stats_of(b).bytes_read, sl__io_bytes(b->io));
+    assert_int_equal(stats_of(b).bytes_read, b->io->bytes_read);
     bed_close(b);
     return s.errors;
 }

@@ -37,7 +37,7 @@ static int setup(void **state)
     pack_fixture_init(&b->fix);
     pack_fixture_build(&b->fix, b->path);
     assert_int_equal(sl__store_open(&b->store, b->path, &b->err), SL_OK);
-    assert_int_equal(sl__io_create_pread(&b->io, NULL, &b->err), SL_OK);
+    assert_int_equal(sl__io_create(&b->io, SL_IO_KIND_PREAD, NULL, &b->err), SL_OK);
     const sl__cache_options opt = {.budget_bytes = sl__cache_minimum(b->store, LAYERS),
                                    .verify = SL_VERIFY_ALL,
                                    .layer_count = LAYERS};

@@ -203,7 +203,7 @@ static void placement_does_not_change_a_bit(void **state)
         {.threads = 2},
         {.threads = 1, .cache_bytes = 4u << 20},
         {.threads = 2, .cache_bytes = 4u << 20},
-        {.threads = 2, .cache_bytes = 300000, .io_threads = 2},
+        {.threads = 2, .cache_bytes = 300000, .io_depth = 2},
         {.threads = 2, .memory_bytes = 40u << 20, .context_tokens = 256},
     };
     size_t tried = sizeof others / sizeof others[0];

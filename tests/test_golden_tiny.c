@@ -83,7 +83,7 @@ static void placement_does_not_change_a_bit(void **state)
     const sl_engine_options others[] = {
         {.threads = 2},
         {.threads = 3, .cache_bytes = least},
-        {.threads = 1, .cache_bytes = least + 30000, .io_threads = 1},
+        {.threads = 1, .cache_bytes = least + 30000, .io_depth = 1},
         {.threads = 2, .cache_bytes = least + 100000, .context_tokens = 64},
         {.threads = 2, .context_tokens = 40},
     };

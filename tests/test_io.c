@@ -1,10 +1,8 @@
-/* The pread engine: content under faults, priorities, cancelling, splitting, bounds. */
+/* What both engines promise: content, order, bounds, failures, cancelling, promoting. */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <pthread.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,401 +13,385 @@
 
 #include <cmocka.h>
 
-#include "io/io.h"
-#include "io_shim.h"
-#include "test_env.h"
+#include "fake_answers.h"
+#include "io_fixture.h"
 
-#define FILE_BYTES 3000001u
+sl__io_step __wrap_sl__io_piece_came(sl__io_piece *p, int64_t answer);
 
-typedef struct fixture {
-    char dir[256];
-    unsigned char *content;
-    int fd;
-} fixture;
-
-static int setup(void **state)
-{
-    fixture *f = calloc(1, sizeof *f);
-    char path[300];
-    test_rng rng = {7};
-    test_temp_dir(f->dir, sizeof f->dir);
-    f->content = malloc(FILE_BYTES);
-    for (unsigned i = 0; i < FILE_BYTES; i++)
-        f->content[i] = (unsigned char)test_rng_next(&rng);
-    snprintf(path, sizeof path, "%s/data", f->dir);
-    test_write_file(path, f->content, FILE_BYTES);
-    f->fd = open(path, O_RDONLY | O_CLOEXEC);
-    assert_true(f->fd >= 0);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fixture *f = *state;
-    close(f->fd);
-    free(f->content);
-    test_remove_tree(f->dir);
-    free(f);
-    return 0;
-}
-
-static sl__io *make(io_shim *shim, uint32_t threads, uint32_t max_reads, uint64_t split)
-{
-    sl__io *io = NULL;
-    sl_error err = {0};
-    sl__io_options opt = {.threads = threads,
-                          .max_reads = max_reads,
-                          .split_bytes = split,
-                          .pread_fn = shim ? io_shim_pread : NULL,
-                          .pread_ctx = shim};
-    assert_int_equal(sl__io_create_pread(&io, &opt, &err), SL_OK);
-    assert_non_null(io);
-    return io;
-}
-
-static sl__io_read read_of(const fixture *f, uint64_t offset, uint64_t bytes, void *dst,
-                           uint64_t tag)
-{
-    return (sl__io_read){.fd = f->fd, .offset = offset, .bytes = bytes, .dst = dst, .tag = tag};
-}
-
-static sl__io_done reap_one(sl__io *io)
-{
-    sl__io_done done = {0};
-    assert_int_equal(sl__io_reap(io, &done, 1, true), 1);
-    return done;
-}
-
-static void submit_ok(sl__io *io, const sl__io_read *reads, uint32_t n)
-{
-    sl_error err = {0};
-    assert_int_equal(sl__io_submit(io, reads, n, &err), SL_OK);
-}
-
-/* ---- content --------------------------------------------------------------------------------- */
+/* ---- creation -------------------------------------------------------------------------------- */
 
 static void test_defaults(void **state)
 {
-    fixture *f = *state;
+    io_fixture *f = *state;
     sl__io *io = NULL;
-    assert_int_equal(sl__io_create_pread(&io, NULL, NULL), SL_OK);
-    assert_string_equal(io->ops->name, "pread");
+    assert_int_equal(sl__io_create(&io, f->kind, NULL, NULL), SL_OK);
+    assert_string_equal(io->ops->name, sl_io_kind_name(f->kind));
     assert_int_equal(io->max_reads, 4096);
-    sl__io_options zero = {0};
-    assert_true(sl__io_footprint(NULL) > 0);
-    assert_int_equal(sl__io_footprint(NULL), sl__io_footprint(&zero));
-    zero.max_reads = 4097;
-    assert_true(sl__io_footprint(&zero) > sl__io_footprint(NULL));
 
-    unsigned char *dst = malloc(FILE_BYTES);
-    sl__io_read r = read_of(f, 0, FILE_BYTES, dst, 42);
-    submit_ok(io, &r, 1);
-    sl__io_done done = reap_one(io);
+    unsigned char *dst = malloc(IO_FILE_BYTES);
+    sl__io_read r = io_read_of(f, 0, IO_FILE_BYTES, dst, 42);
+    io_submit_ok(io, &r, 1);
+    sl__io_done done = io_reap_one(io);
     assert_int_equal(done.tag, 42);
     assert_int_equal(done.status, SL_OK);
-    assert_int_equal(done.bytes, FILE_BYTES);
-    assert_memory_equal(dst, f->content, FILE_BYTES);
-    assert_int_equal(sl__io_bytes(io), FILE_BYTES);
+    assert_int_equal(done.bytes, IO_FILE_BYTES);
+    assert_memory_equal(dst, f->content, IO_FILE_BYTES);
+    sl__io_stats stats;
+    sl__io_stats_get(io, &stats);
+    assert_int_equal(stats.bytes_read, IO_FILE_BYTES);
+    assert_true(stats.busy_ns > 0);
+    assert_true(stats.cpu_ns > 0);
     free(dst);
     sl__io_destroy(io);
     sl__io_destroy(NULL);
 }
 
+static void test_footprint(void **state)
+{
+    io_fixture *f = *state;
+    sl__io_options opt = {0};
+    uint64_t least = sl__io_footprint(f->kind, NULL, false);
+    assert_true(least > 0);
+    assert_int_equal(least, sl__io_footprint(f->kind, &opt, false));
+    opt.max_reads = 4097;
+    assert_true(sl__io_footprint(f->kind, &opt, false) > least);
+    opt = (sl__io_options){.depth = 9};
+    assert_true(sl__io_footprint(f->kind, &opt, false) > least);
+    opt = (sl__io_options){.split_bytes = 8192 + 5};
+    least = sl__io_footprint(f->kind, &opt, false);
+    assert_int_equal(sl__io_footprint(f->kind, &opt, true), least + 8 * 8192);
+    opt.bounce = true;
+    assert_int_equal(sl__io_footprint(f->kind, &opt, false), least + 8 * 8192);
+}
+
+static void test_bad_arguments(void **state)
+{
+    io_fixture *f = *state;
+    sl__io *io = io_make(f, 1, 8, 0);
+    unsigned char byte;
+    sl_error err = {0};
+    sl__io_done done;
+    sl__io_read r[2] = {io_read_of(f, 0, 1, &byte, 1),
+                        io_read_of(f, (uint64_t)INT64_MAX, 1, &byte, 2)};
+    assert_int_equal(sl__io_submit(io, r, 2, &err), SL_EINVAL);
+    assert_string_equal(err.message,
+                        "a read of 1 bytes at offset 9223372036854775807 is out of range");
+    r[1] = io_read_of(f, UINT64_MAX, 2, &byte, 2);
+    assert_int_equal(sl__io_submit(io, r, 2, NULL), SL_EINVAL);
+    r[1] = io_read_of(f, 4096, 1, &byte, 2);
+    r[1].dst = &byte + ((uintptr_t)&byte % 2 == 0);
+    r[1].direct = true;
+    sl_error_clear(&err);
+    assert_int_equal(sl__io_submit(io, r, 2, &err), SL_EINVAL);
+    assert_string_equal(err.message, "a direct read at offset 4096 is not aligned, and there is no "
+                                     "bounce buffer");
+    assert_int_equal(sl__io_reap(io, &done, 1, true), 0); /* all or none */
+    sl__io_destroy(io);
+
+    const sl__io_options deep = {.depth = 100000};
+    sl_error_clear(&err);
+    assert_int_equal(sl__io_create(&io, f->kind, &deep, &err), SL_EINVAL);
+    assert_null(io);
+    assert_string_equal(err.message, "100000 pieces, 4096 reads in flight: too many");
+    sl_error_clear(&err);
+    assert_int_equal(sl__io_create(&io, SL_IO_KIND_MMAP, NULL, &err), SL_EINVAL);
+    assert_string_equal(err.message, "no engine of reads: mmap");
+}
+
 static void test_nothing_in_flight(void **state)
 {
-    fixture *f = *state;
-    sl__io *io = make(NULL, 2, 4, 0);
+    io_fixture *f = *state;
+    sl__io *io = io_make(f, 2, 4, 0);
     sl__io_done done;
     unsigned char byte;
     assert_int_equal(sl__io_reap(io, &done, 1, true), 0);
     assert_int_equal(sl__io_reap(io, &done, 1, false), 0);
-    submit_ok(io, NULL, 0);
+    io_submit_ok(io, NULL, 0);
     assert_int_equal(sl__io_reap(io, &done, 1, true), 0);
-    sl__io_read r = read_of(f, 0, 1, &byte, 0);
-    submit_ok(io, &r, 1);
+    sl__io_read r = io_read_of(f, 0, 1, &byte, 0);
+    io_submit_ok(io, &r, 1);
     assert_int_equal(sl__io_reap(io, &done, 0, true), 0);
-    reap_one(io);
+    io_reap_one(io);
     assert_int_equal(sl__io_reap(io, &done, 1, true), 0);
     assert_int_equal(sl__io_cancel(io, 0), 0);
+    assert_int_equal(sl__io_promote(io, 0), 0);
     sl__io_destroy(io);
 }
 
-/* Completes at once: no thread is needed for it, even where the descriptor is no good. */
+/* Completes at once: the system is not asked, even where the descriptor is no good. */
 static void test_no_bytes(void **state)
 {
-    fixture *f = *state;
-    io_shim shim;
-    io_shim_init(&shim, 1, NULL);
-    sl__io *io = make(&shim, 1, 4, 0);
-    sl__io_read r = read_of(f, 5, 0, NULL, 9);
+    io_fixture *f = *state;
+    fake_answers_set(1, NULL);
+    sl__io *io = io_make(f, 1, 4, 0);
+    sl__io_read r = io_read_of(f, 5, 0, NULL, 9);
     r.fd = -1;
-    submit_ok(io, &r, 1);
+    r.direct = true;
+    io_submit_ok(io, &r, 1);
     sl__io_done done = {.status = SL_EIO};
     assert_int_equal(sl__io_reap(io, &done, 1, false), 1);
     assert_int_equal(done.tag, 9);
     assert_int_equal(done.status, SL_OK);
     assert_int_equal(done.bytes, 0);
     sl__io_destroy(io);
-    assert_int_equal(io_shim_calls(&shim), 0);
-    io_shim_free(&shim);
+    assert_int_equal(fake_answers_calls(), 0);
 }
 
-#define BATCH 24u
+/* ---- content --------------------------------------------------------------------------------- */
 
-typedef struct batch {
-    sl__io_read reads[BATCH];
-    unsigned char *dst[BATCH];
-    bool seen[BATCH];
-} batch;
-
-static void batch_make(batch *b, const fixture *f, test_rng *rng, unsigned largest)
+static void read_batches(io_fixture *f, const fake_answers_rules *faults, unsigned rounds)
 {
-    memset(b, 0, sizeof *b);
-    for (unsigned i = 0; i < BATCH; i++) {
-        unsigned bytes = test_rng_below(rng, largest + 1);
-        unsigned offset = test_rng_below(rng, FILE_BYTES - bytes + 1);
-        b->dst[i] = malloc(bytes + 1);
-        b->dst[i][bytes] = 0xa5; /* a canary behind the read */
-        b->reads[i] = read_of(f, offset, bytes, b->dst[i], i);
-        b->reads[i].priority = test_rng_below(rng, 2) ? SL_IO_DEMAND : SL_IO_PREFETCH;
-    }
-}
-
-static uint64_t batch_check(batch *b, const fixture *f, sl__io *io, test_rng *rng)
-{
-    uint64_t bytes = 0;
-    for (unsigned got = 0; got < BATCH;) {
-        sl__io_done done[BATCH];
-        uint32_t n = sl__io_reap(io, done, 1 + test_rng_below(rng, BATCH), true);
-        assert_true(n > 0);
-        for (uint32_t i = 0; i < n; i++) {
-            const sl__io_read *r = &b->reads[done[i].tag];
-            assert_false(b->seen[done[i].tag]);
-            b->seen[done[i].tag] = true;
-            assert_int_equal(done[i].status, SL_OK);
-            assert_int_equal(done[i].bytes, r->bytes);
-            assert_memory_equal(r->dst, f->content + r->offset, r->bytes);
-            assert_int_equal(b->dst[done[i].tag][r->bytes], 0xa5);
-            bytes += r->bytes;
+    static const uint64_t splits[] = {1, 777, 4096, 65536, 0};
+    static const unsigned largest[] = {50, 20000, 60000, 300000, 2500000};
+    for (unsigned round = 0; round < rounds; round++) {
+        unsigned size = round % 5;
+        test_rng rng = {round};
+        fake_answers_set(round, faults);
+        sl__io *io = io_make(f, 1 + test_rng_below(&rng, 6), IO_BATCH, splits[size]);
+        uint64_t bytes = 0;
+        for (unsigned i = 0; i < 4; i++) {
+            io_batch b;
+            const io_batch_rules rules = {.largest = largest[size], .chains = i % 2};
+            io_batch_make(&b, f, &rng, &rules);
+            io_submit_ok(io, b.reads, IO_BATCH);
+            bytes += io_batch_check(&b, f, io, &rng);
+            sl__io_stats stats;
+            sl__io_stats_get(io, &stats);
+            assert_int_equal(stats.bytes_read, bytes);
         }
-        got += n;
+        sl__io_destroy(io);
     }
-    for (unsigned i = 0; i < BATCH; i++)
-        free(b->dst[i]);
-    return bytes;
+    fake_answers_set(0, NULL);
+}
+
+static void test_content(void **state)
+{
+    read_batches(*state, NULL, test_fast() ? 5 : 20);
 }
 
 static void test_content_under_faults(void **state)
 {
-    fixture *f = *state;
-    static const uint64_t splits[] = {1, 777, 4096, 65536, 0};
-    static const unsigned largest[] = {50, 20000, 60000, 300000, 2500000};
-    io_shim_rules rules = {.eintr = 100, .eagain = 20, .cut = 300, .delay = 20, .delay_us = 200};
-    for (unsigned round = 0; round < 10; round++) {
-        test_rng rng = {round};
-        io_shim shim;
-        io_shim_init(&shim, round, &rules);
-        unsigned kind = round % 5;
-        sl__io *io = make(&shim, 1 + test_rng_below(&rng, 6), BATCH, splits[kind]);
-        uint64_t bytes = 0;
-        for (unsigned i = 0; i < 3; i++) {
-            batch b;
-            batch_make(&b, f, &rng, largest[kind]);
-            submit_ok(io, b.reads, BATCH);
-            bytes += batch_check(&b, f, io, &rng);
-            assert_int_equal(sl__io_bytes(io), bytes);
+    const fake_answers_rules rules = {.eintr = 100, .eagain = 20, .cut = 300};
+    read_batches(*state, &rules, test_fast() ? 5 : 20);
+}
+
+static void test_sizes_around_the_split(void **state)
+{
+    io_fixture *f = *state;
+    static const uint64_t around[] = {1,     4095,  4096,  4097,   8191,   8192,  8193,
+                                      65535, 65536, 65537, 131071, 131072, 131073};
+    unsigned char *dst = malloc(131073);
+    sl__io *io = io_make(f, 3, 4, 65536);
+    for (unsigned i = 0; i < sizeof around / sizeof around[0]; i++) {
+        for (unsigned k = 0; k < sizeof around / sizeof around[0]; k++) {
+            sl__io_read r = io_read_of(f, around[k], around[i], dst, i);
+            memset(dst, 0, (size_t)r.bytes);
+            io_submit_ok(io, &r, 1);
+            sl__io_done done = io_reap_one(io);
+            assert_int_equal(done.status, SL_OK);
+            assert_int_equal(done.bytes, r.bytes);
+            assert_memory_equal(dst, f->content + r.offset, r.bytes);
         }
-        sl__io_destroy(io);
-        io_shim_free(&shim);
     }
+    sl__io_destroy(io);
+    free(dst);
 }
 
 /* ---- failures -------------------------------------------------------------------------------- */
 
-static void test_eio(void **state)
-{
-    fixture *f = *state;
-    io_shim shim;
-    io_shim_rules rules = {.eio_at_call = 2};
-    io_shim_init(&shim, 1, &rules);
-    sl__io *io = make(&shim, 1, 8, 0);
-    unsigned char dst[3][100];
-    for (uint64_t i = 0; i < 3; i++) {
-        sl__io_read r = read_of(f, i * 100, 100, dst[i], i);
-        submit_ok(io, &r, 1);
-    }
-    for (uint64_t i = 0; i < 3; i++) {
-        sl__io_done done = reap_one(io);
-        assert_int_equal(done.tag, i);
-        assert_int_equal(done.status, i == 1 ? SL_EIO : SL_OK);
-        assert_int_equal(done.sys_errno, i == 1 ? EIO : 0);
-        if (i != 1) assert_memory_equal(dst[i], f->content + i * 100, 100);
-    }
-    sl__io_read again = read_of(f, 100, 100, dst[1], 1);
-    submit_ok(io, &again, 1);
-    assert_int_equal(reap_one(io).status, SL_OK);
-    assert_memory_equal(dst[1], f->content + 100, 100);
-    again.fd = -1;
-    submit_ok(io, &again, 1);
-    sl__io_done done = reap_one(io);
-    assert_int_equal(done.status, SL_EIO);
-    assert_int_equal(done.sys_errno, EBADF);
-    sl__io_destroy(io);
-    io_shim_free(&shim);
-}
-
 static void test_file_ends_early(void **state)
 {
-    fixture *f = *state;
-    sl__io *io = make(NULL, 3, 8, 4096);
+    io_fixture *f = *state;
+    sl__io *io = io_make(f, 3, 8, 4096);
     unsigned char *dst = malloc(100000);
-    sl__io_read r = read_of(f, FILE_BYTES - 50000, 50001, dst, 1);
-    submit_ok(io, &r, 1);
-    sl__io_done done = reap_one(io);
+    sl__io_read r = io_read_of(f, IO_FILE_BYTES - 50000, 50001, dst, 1);
+    io_submit_ok(io, &r, 1);
+    sl__io_done done = io_reap_one(io);
     assert_int_equal(done.status, SL_EFORMAT);
     assert_int_equal(done.bytes, 50000);
-    r = read_of(f, FILE_BYTES + 5000u, 1, dst, 2);
-    submit_ok(io, &r, 1);
-    done = reap_one(io);
+    r = io_read_of(f, IO_FILE_BYTES + 5000u, 1, dst, 2);
+    io_submit_ok(io, &r, 1);
+    done = io_reap_one(io);
     assert_int_equal(done.status, SL_EFORMAT);
     assert_int_equal(done.bytes, 0);
-    r = read_of(f, FILE_BYTES - 50000, 50000, dst, 3);
-    submit_ok(io, &r, 1);
-    assert_int_equal(reap_one(io).status, SL_OK);
-    assert_memory_equal(dst, f->content + FILE_BYTES - 50000, 50000);
+    r = io_read_of(f, IO_FILE_BYTES - 50000, 50000, dst, 3);
+    io_submit_ok(io, &r, 1);
+    assert_int_equal(io_reap_one(io).status, SL_OK);
+    assert_memory_equal(dst, f->content + IO_FILE_BYTES - 50000, 50000);
     free(dst);
     sl__io_destroy(io);
+}
+
+/* Neighbours that are made as one read: what lies before the end is there, the others are not. */
+static void test_file_is_truncated_under_neighbours(void **state)
+{
+    io_fixture *f = *state;
+    char path[320];
+    unsigned char dst[16][1000];
+    sl__io_read reads[16];
+    snprintf(path, sizeof path, "%s/short", f->dir);
+    test_write_file(path, f->content, 16000);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    for (unsigned cut = 0; cut <= 16000; cut += 1700) {
+        assert_int_equal(ftruncate(fd, (off_t)(16000 - cut)), 0);
+        sl__io *io = io_make(f, 2, 16, 0);
+        for (unsigned i = 0; i < 16; i++) {
+            reads[i] = io_read_of(f, i * 1000, 1000, dst[i], i);
+            reads[i].fd = fd;
+        }
+        io_submit_ok(io, reads, 16);
+        for (unsigned i = 0; i < 16; i++) {
+            sl__io_done done = io_reap_one(io);
+            uint64_t end = (done.tag + 1) * 1000;
+            assert_int_equal(done.status, end <= 16000 - cut ? SL_OK : SL_EFORMAT);
+            if (done.status != SL_OK) continue;
+            assert_int_equal(done.bytes, 1000);
+            assert_memory_equal(dst[done.tag], f->content + end - 1000, 1000);
+        }
+        sl__io_destroy(io);
+    }
+    close(fd);
+}
+
+static void test_bad_descriptors(void **state)
+{
+    io_fixture *f = *state;
+    sl__io *io = io_make(f, 2, 8, 0);
+    unsigned char byte;
+    int folder = open(f->dir, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+    int closed = open(f->path, O_RDONLY | O_CLOEXEC);
+    close(closed);
+    const int fds[] = {-1, closed, folder}, causes[] = {EBADF, EBADF, EISDIR};
+    for (unsigned i = 0; i < 3; i++) {
+        sl__io_read r = io_read_of(f, 0, 1, &byte, i);
+        r.fd = fds[i];
+        io_submit_ok(io, &r, 1);
+        sl__io_done done = io_reap_one(io);
+        assert_int_equal(done.status, SL_EIO);
+        assert_int_equal(done.sys_errno, causes[i]);
+    }
+    close(folder);
+    /* The number of a descriptor that was read from before may be another file now. */
+    char path[320];
+    snprintf(path, sizeof path, "%s/other", f->dir);
+    test_write_file(path, "!", 1);
+    int first = open(f->path, O_RDONLY | O_CLOEXEC);
+    for (unsigned i = 0; i < 2; i++) {
+        sl__io_read r = io_read_of(f, 0, 1, &byte, i);
+        r.fd = first;
+        io_submit_ok(io, &r, 1);
+        assert_int_equal(io_reap_one(io).status, SL_OK);
+        assert_int_equal(byte, i == 0 ? f->content[0] : '!');
+        close(first);
+        assert_int_equal(open(path, O_RDONLY | O_CLOEXEC), first);
+    }
+    close(first);
+    sl__io_destroy(io);
+}
+
+/* A failed read completes once, with the rest of its pieces dropped, and others go on. */
+static void test_eio(void **state)
+{
+    io_fixture *f = *state;
+    unsigned char *dst = malloc(3 * 12 * 4096);
+    for (unsigned call = 1; call <= 36; call++) {
+        const fake_answers_rules rules = {.eio_at_call = call};
+        fake_answers_set(call, &rules);
+        sl__io *io = io_make(f, 1 + call % 4, 8, 4096);
+        unsigned failed = 0;
+        for (uint64_t i = 0; i < 3; i++) {
+            sl__io_read r = io_read_of(f, i * 100000, 12 * 4096, dst + i * 12 * 4096, i);
+            io_submit_ok(io, &r, 1);
+        }
+        for (uint64_t i = 0; i < 3; i++) {
+            sl__io_done done = io_reap_one(io);
+            if (done.status == SL_OK) {
+                assert_memory_equal(dst + done.tag * 12 * 4096, f->content + done.tag * 100000,
+                                    12 * 4096);
+                continue;
+            }
+            failed++;
+            assert_int_equal(done.status, SL_EIO);
+            assert_int_equal(done.sys_errno, EIO);
+            assert_true(done.bytes <= 11 * 4096);
+        }
+        sl__io_done done;
+        assert_int_equal(failed, 1);
+        assert_int_equal(sl__io_reap(io, &done, 1, true), 0);
+        sl__io_destroy(io);
+    }
+    fake_answers_set(0, NULL);
+    free(dst);
+}
+
+/* A merged read that fails is made again in its parts, so a passing error harms none of them. */
+static void test_merged_reads_fail_apart(void **state)
+{
+    io_fixture *f = *state;
+    unsigned char dst[12][100];
+    sl__io_read reads[12];
+    const fake_answers_rules rules = {.eio_at_call = 2};
+    fake_answers_set(1, NULL);
+    sl__io *io = io_make(f, 1, 16, 0);
+    unsigned char first;
+    sl__io_read r = io_read_of(f, 5, 1, &first, 99);
+    fake_answers_set(1, &rules);
+    fake_answers_close_gate();
+    io_submit_ok(io, &r, 1);
+    fake_answers_await_gate(1); /* the others now wait, and are taken together */
+    for (unsigned i = 0; i < 12; i++)
+        reads[i] = io_read_of(f, 1000 + i * 100, 100, dst[i], i);
+    io_submit_ok(io, reads, 12);
+    fake_answers_open_gate();
+    for (unsigned i = 0; i < 13; i++) {
+        sl__io_done done = io_reap_one(io);
+        assert_int_equal(done.status, SL_OK);
+        if (done.tag < 12) {
+            assert_memory_equal(dst[done.tag], f->content + 1000 + done.tag * 100, 100);
+        }
+    }
+    assert_int_equal(fake_answers_calls(), 1 + 1 + 12);
+    sl__io_destroy(io);
+    fake_answers_set(0, NULL);
 }
 
 static void test_eagain_is_bounded(void **state)
 {
-    fixture *f = *state;
-    io_shim shim;
-    io_shim_rules rules = {.eagain_for_ever = true};
-    io_shim_init(&shim, 1, &rules);
-    sl__io *io = make(&shim, 1, 8, 0);
+    io_fixture *f = *state;
+    const fake_answers_rules rules = {.eagain_for_ever = true};
+    fake_answers_set(1, &rules);
+    sl__io *io = io_make(f, 1, 8, 0);
     unsigned char byte;
-    sl__io_read r = read_of(f, 0, 1, &byte, 1);
-    submit_ok(io, &r, 1);
-    sl__io_done done = reap_one(io);
+    sl__io_read r = io_read_of(f, 0, 1, &byte, 1);
+    io_submit_ok(io, &r, 1);
+    sl__io_done done = io_reap_one(io);
     assert_int_equal(done.status, SL_EIO);
     assert_int_equal(done.sys_errno, EAGAIN);
-    assert_int_equal(io_shim_calls(&shim), 100);
+    assert_int_equal(fake_answers_calls(), 100);
     sl__io_destroy(io);
-    io_shim_free(&shim);
-}
-
-/* Two pieces fail in two ways; what is reported does not depend on which comes back first. */
-static void test_lowest_failure_is_reported(void **state)
-{
-    fixture *f = *state;
-    unsigned char *dst = malloc(16 * 4096);
-    for (unsigned round = 0; round < 60; round++) {
-        bool end_first = round % 2; /* else a bad block comes first, and the end after it */
-        io_shim_rules rules = {.delay = 500, .delay_us = 300};
-        rules.end_at = end_first ? 3 * 4096 : 7 * 4096;
-        rules.bad_from = 5 * 4096 + 10;
-        rules.bad_to = rules.bad_from + 1;
-        io_shim shim;
-        io_shim_init(&shim, round, &rules);
-        sl__io *io = make(&shim, 4, 8, 4096);
-        sl__io_read r = read_of(f, 0, 16 * 4096, dst, round);
-        submit_ok(io, &r, 1);
-        sl__io_done done = reap_one(io);
-        assert_int_equal(done.status, end_first ? SL_EFORMAT : SL_EIO);
-        sl__io_destroy(io);
-        io_shim_free(&shim);
-    }
-    free(dst);
-}
-
-/* A failed read completes once, and only when no thread can write to dst any more. */
-static void test_failed_read_leaves_dst_alone(void **state)
-{
-    fixture *f = *state;
-    for (unsigned round = 0; round < 20; round++) {
-        io_shim_rules rules = {.eio_at_call = 1 + round % 5, .delay = 700, .delay_us = 1500};
-        io_shim shim;
-        io_shim_init(&shim, round, &rules);
-        sl__io *io = make(&shim, 4, 8, 4096);
-        unsigned char *dst = malloc(12 * 4096);
-        sl__io_read r = read_of(f, 0, 12 * 4096, dst, 1);
-        submit_ok(io, &r, 1);
-        assert_int_equal(reap_one(io).status, SL_EIO);
-        pthread_mutex_lock(&shim.lock);
-        assert_int_equal(shim.inside, 0);
-        pthread_mutex_unlock(&shim.lock);
-        free(dst); /* a late write is found by the address sanitizer */
-        sl__io_done done;
-        assert_int_equal(sl__io_reap(io, &done, 1, true), 0);
-        sl__io_destroy(io);
-        io_shim_free(&shim);
-    }
-}
-
-/* What no thread has begun when a piece fails is not read any more. */
-static void test_failed_read_drops_its_rest(void **state)
-{
-    fixture *f = *state;
-    io_shim_rules rules = {.eio_at_call = 3};
-    io_shim shim;
-    io_shim_init(&shim, 1, &rules);
-    sl__io *io = make(&shim, 1, 8, 4096);
-    unsigned char *dst = malloc(12 * 4096);
-    sl__io_read r = read_of(f, 0, 12 * 4096, dst, 1);
-    submit_ok(io, &r, 1);
-    sl__io_done done = reap_one(io);
-    assert_int_equal(done.status, SL_EIO);
-    assert_int_equal(done.bytes, 2 * 4096);
-    assert_int_equal(io_shim_calls(&shim), 3);
-    free(dst);
-    sl__io_destroy(io);
-    io_shim_free(&shim);
-}
-
-static void test_bad_arguments(void **state)
-{
-    fixture *f = *state;
-    sl__io *io = make(NULL, 1, 8, 0);
-    unsigned char byte;
-    sl_error err = {0};
-    sl__io_done done;
-    sl__io_read r[2] = {read_of(f, 0, 1, &byte, 1), read_of(f, (uint64_t)INT64_MAX, 1, &byte, 2)};
-    assert_int_equal(sl__io_submit(io, r, 2, &err), SL_EINVAL);
-    assert_string_equal(err.message,
-                        "a read of 1 bytes at offset 9223372036854775807 is out of range");
-    r[1] = read_of(f, UINT64_MAX, 2, &byte, 2);
-    assert_int_equal(sl__io_submit(io, r, 2, NULL), SL_EINVAL);
-    assert_int_equal(sl__io_reap(io, &done, 1, true), 0); /* all or none */
-    sl__io_destroy(io);
-
-    sl__io_options opt = {.threads = 100000};
-    sl_error_clear(&err);
-    assert_int_equal(sl__io_create_pread(&io, &opt, &err), SL_EINVAL);
-    assert_null(io);
-    assert_string_equal(err.message, "100000 I/O threads, 4096 reads in flight: too many");
+    fake_answers_set(0, NULL);
 }
 
 static void test_max_reads(void **state)
 {
-    fixture *f = *state;
-    sl__io *io = make(NULL, 2, 4, 0);
+    io_fixture *f = *state;
+    sl__io *io = io_make(f, 2, 4, 0);
     unsigned char dst[5][64];
     sl__io_read reads[5];
     sl__io_done done[5];
     sl_error err = {0};
     for (uint64_t i = 0; i < 5; i++)
-        reads[i] = read_of(f, i * 64, 64, dst[i], i);
+        reads[i] = io_read_of(f, i * 64, 64, dst[i], i);
     assert_int_equal(sl__io_submit(io, reads, 5, &err), SL_EINVAL);
     assert_string_equal(err.message, "5 reads more than the 0 in flight: at most 4");
     assert_int_equal(sl__io_reap(io, done, 5, true), 0);
-    submit_ok(io, reads, 3);
-    submit_ok(io, reads + 3, 1);
+    io_submit_ok(io, reads, 3);
+    io_submit_ok(io, reads + 3, 1);
     assert_int_equal(sl__io_submit(io, reads + 4, 1, NULL), SL_EINVAL);
     /* A read that is done but not reaped still counts. */
     uint32_t got = sl__io_reap(io, done, 1, true);
-    submit_ok(io, reads + 4, got);
+    io_submit_ok(io, reads + 4, got);
     assert_int_equal(sl__io_submit(io, reads, 1, NULL), SL_EINVAL);
     for (got = 0; got < 4;)
         got += sl__io_reap(io, done, 5, true);
@@ -419,225 +401,198 @@ static void test_max_reads(void **state)
     sl__io_destroy(io);
 }
 
-/* ---- order ----------------------------------------------------------------------------------- */
+/* ---- order: depth 1, and the only place taken while the gate is closed ----------------------- */
+
+typedef struct line {
+    sl__io *io;
+    unsigned char *dst;
+} line;
+
+/* Read 0 is in hand at the gate. */
+static line line_open(const io_fixture *f, uint64_t bytes, sl__io_priority priority)
+{
+    line l = {.io = io_make(f, 1, 16, 4096), .dst = malloc(16 * 16384)};
+    sl__io_read r = io_read_of(f, 0, bytes, l.dst, 0);
+    r.priority = priority;
+    fake_answers_set(1, NULL);
+    fake_answers_close_gate();
+    io_submit_ok(l.io, &r, 1);
+    fake_answers_await_gate(1);
+    return l;
+}
+
+/* Reads `tag` of 64 bytes, apart from all others. */
+static void line_add(const line *l, const io_fixture *f, uint64_t tag, sl__io_priority priority)
+{
+    sl__io_read r = io_read_of(f, tag * 100000, 64, l->dst + tag * 16384, tag);
+    r.priority = priority;
+    io_submit_ok(l->io, &r, 1);
+}
+
+static void line_check(line *l, const uint64_t *tags, unsigned n)
+{
+    fake_answers_open_gate();
+    for (unsigned i = 0; i < n; i++) {
+        sl__io_done done = io_reap_one(l->io);
+        assert_int_equal(done.status, SL_OK);
+        assert_int_equal(done.tag, tags[i]);
+    }
+    sl__io_destroy(l->io);
+    free(l->dst);
+}
 
 static void test_demand_overtakes_prefetch(void **state)
 {
-    fixture *f = *state;
-    io_shim shim;
-    io_shim_init(&shim, 1, NULL);
-    io_shim_close_gate(&shim);
-    sl__io *io = make(&shim, 1, 16, 4096);
-    unsigned char *dst = malloc(8 * 4096);
-    sl__io_read reads[5];
-    for (uint64_t i = 0; i < 5; i++) {
-        /* 0: prefetch of three pieces, begun before the others come */
-        reads[i] =
-            read_of(f, i * 100000, i == 0 ? 3 * 4096 : 64, dst + (i + 3) * 4096 * (i > 0), i);
-        reads[i].priority = i < 3 ? SL_IO_PREFETCH : SL_IO_DEMAND;
-    }
-    submit_ok(io, reads, 1);
-    io_shim_await_gate(&shim, 1);
-    submit_ok(io, reads + 1, 4);
-    io_shim_open_gate(&shim);
-    static const uint64_t order[] = {3, 4, 0, 1, 2};
-    for (unsigned i = 0; i < 5; i++)
-        assert_int_equal(reap_one(io).tag, order[i]);
-    static const uint64_t offsets[] = {0, 300000, 400000, 4096, 8192, 100000, 200000};
-    sl__io_destroy(io);
-    assert_int_equal(shim.calls, 7);
-    for (unsigned i = 0; i < 7; i++)
-        assert_int_equal(shim.log_offset[i], offsets[i]);
-    free(dst);
-    io_shim_free(&shim);
+    io_fixture *f = *state;
+    line l = line_open(f, 3 * 4096, SL_IO_PREFETCH); /* three pieces */
+    line_add(&l, f, 1, SL_IO_PREFETCH);
+    line_add(&l, f, 2, SL_IO_PREFETCH);
+    line_add(&l, f, 3, SL_IO_DEMAND);
+    line_add(&l, f, 4, SL_IO_DEMAND);
+    line_check(&l, (const uint64_t[]){3, 4, 0, 1, 2}, 5);
+}
+
+static void test_promote(void **state)
+{
+    io_fixture *f = *state;
+    line l = line_open(f, 100, SL_IO_DEMAND);
+    for (uint64_t tag = 1; tag <= 4; tag++)
+        line_add(&l, f, tag, SL_IO_PREFETCH);
+    line_add(&l, f, 5, SL_IO_DEMAND);
+    assert_int_equal(sl__io_promote(l.io, 3), 1);
+    assert_int_equal(sl__io_promote(l.io, 3), 0); /* is demand by now */
+    assert_int_equal(sl__io_promote(l.io, 5), 0);
+    assert_int_equal(sl__io_promote(l.io, 99), 0);
+    line_add(&l, f, 6, SL_IO_DEMAND);
+    line_check(&l, (const uint64_t[]){0, 5, 3, 6, 1, 2, 4}, 7);
+
+    l = line_open(f, 3 * 4096, SL_IO_PREFETCH); /* one that has begun goes on as demand */
+    line_add(&l, f, 1, SL_IO_PREFETCH);
+    line_add(&l, f, 2, SL_IO_DEMAND);
+    assert_int_equal(sl__io_promote(l.io, 0), 1);
+    line_add(&l, f, 3, SL_IO_DEMAND);
+    line_check(&l, (const uint64_t[]){2, 0, 3, 1}, 4);
+
+    l = line_open(f, 4096, SL_IO_PREFETCH); /* all of it is in hand: still under way */
+    assert_int_equal(sl__io_promote(l.io, 0), 1);
+    line_check(&l, (const uint64_t[]){0}, 1);
 }
 
 static void test_cancel(void **state)
 {
-    fixture *f = *state;
-    io_shim shim;
-    io_shim_init(&shim, 1, NULL);
-    io_shim_close_gate(&shim);
-    sl__io *io = make(&shim, 1, 16, 4096);
-    unsigned char begun[2 * 4096], dst[4][64];
-    memset(dst, 0x5a, sizeof dst);
-    sl__io_read first = read_of(f, 0, sizeof begun, begun, 1);
-    submit_ok(io, &first, 1);
-    io_shim_await_gate(&shim, 1);
+    io_fixture *f = *state;
+    line l = line_open(f, 2 * 4096, SL_IO_DEMAND);
+    unsigned char dst[4][64];
     sl__io_read reads[4];
+    memset(dst, 0x5a, sizeof dst);
     for (uint64_t i = 0; i < 4; i++) {
-        reads[i] = read_of(f, 5000 + i * 64, 64, dst[i], i == 3 ? 8 : 7);
+        reads[i] = io_read_of(f, 5000 + i * 64, 64, dst[i], i == 3 ? 8 : 7);
         reads[i].priority = i == 1 ? SL_IO_PREFETCH : SL_IO_DEMAND;
     }
-    submit_ok(io, reads, 4);
-    assert_int_equal(sl__io_cancel(io, 1), 0); /* its first piece has begun */
-    assert_int_equal(sl__io_cancel(io, 99), 0);
-    assert_int_equal(sl__io_cancel(io, 7), 3);
-    assert_int_equal(sl__io_cancel(io, 7), 0);
-    for (unsigned i = 0; i < 3; i++) { /* at once, though the only thread is busy */
-        sl__io_done done = reap_one(io);
+    io_submit_ok(l.io, reads, 4);
+    assert_int_equal(sl__io_cancel(l.io, 0), 0); /* its first piece has begun */
+    assert_int_equal(sl__io_cancel(l.io, 99), 0);
+    assert_int_equal(sl__io_cancel(l.io, 7), 3);
+    assert_int_equal(sl__io_cancel(l.io, 7), 0);
+    assert_int_equal(sl__io_promote(l.io, 7), 0);
+    for (unsigned i = 0; i < 3; i++) { /* at once, though the only place is taken */
+        sl__io_done done = io_reap_one(l.io);
         assert_int_equal(done.tag, 7);
         assert_int_equal(done.status, SL_ECANCELLED);
         assert_int_equal(done.bytes, 0);
     }
-    io_shim_open_gate(&shim);
-    for (unsigned i = 0; i < 2; i++) {
-        sl__io_done done = reap_one(io);
-        assert_int_equal(done.status, SL_OK);
-        assert_int_equal(done.tag, i == 0 ? 1 : 8);
-    }
-    assert_memory_equal(begun, f->content, sizeof begun);
+    line_check(&l, (const uint64_t[]){0, 8}, 2);
     assert_memory_equal(dst[3], f->content + 5000 + 3 * 64, 64);
     for (unsigned i = 0; i < 3 * 64; i++)
         assert_int_equal(dst[i / 64][i % 64], 0x5a);
-    sl__io_destroy(io);
-    io_shim_free(&shim);
-}
-
-static void test_one_read_uses_all_threads(void **state)
-{
-    fixture *f = *state;
-    io_shim shim;
-    io_shim_init(&shim, 1, NULL);
-    io_shim_close_gate(&shim);
-    sl__io *io = make(&shim, 4, 16, 64 * 1024);
-    uint64_t bytes = 9 * 64 * 1024 + 1;
-    unsigned char *dst = malloc(bytes);
-    sl__io_read r = read_of(f, 11, bytes, dst, 1);
-    submit_ok(io, &r, 1);
-    io_shim_await_gate(&shim, 4);
-    io_shim_open_gate(&shim);
-    sl__io_done done = reap_one(io);
-    assert_int_equal(done.status, SL_OK);
-    assert_memory_equal(dst, f->content + 11, bytes);
-    sl__io_destroy(io);
-    /* Ten pieces, none over the bound, none a small rest. */
-    assert_int_equal(shim.calls, 10);
-    for (unsigned i = 0; i < shim.calls; i++) {
-        assert_true(shim.log_bytes[i] <= 64 * 1024);
-        assert_true(shim.log_bytes[i] > 32 * 1024);
-    }
-    free(dst);
-    io_shim_free(&shim);
 }
 
 static void test_destroy_with_reads_in_flight(void **state)
 {
-    fixture *f = *state;
+    io_fixture *f = *state;
+    const fake_answers_rules rules = {.cut = 500, .eagain = 100};
     for (unsigned round = 0; round < 10; round++) {
-        io_shim_rules rules = {.delay = 500, .delay_us = 500, .cut = 500};
-        io_shim shim;
-        io_shim_init(&shim, round, &rules);
-        sl__io *io = make(&shim, 3, 64, 4096);
+        fake_answers_set(round, &rules);
+        sl__io *io = io_make(f, 3, 64, 4096);
         unsigned char *dst = malloc(64 * 10000);
         for (uint64_t i = 0; i < 64; i++) {
-            sl__io_read r = read_of(f, i * 7, 10000, dst + i * 10000, i);
-            submit_ok(io, &r, 1);
+            sl__io_read r = io_read_of(f, i * 7, 10000, dst + i * 10000, i);
+            io_submit_ok(io, &r, 1);
         }
         sl__io_done done[3];
         if (round % 2) sl__io_reap(io, done, 3, true);
         sl__io_destroy(io);
         free(dst); /* a late write is found by the address sanitizer */
-        assert_int_equal(shim.inside, 0);
-        io_shim_free(&shim);
     }
+    fake_answers_set(0, NULL);
 }
 
-/* ---- threads --------------------------------------------------------------------------------- */
+/* ---- several callers ------------------------------------------------------------------------- */
+
+#define CLIENTS      4u
+#define CLIENT_READS 400u
 
 typedef struct client {
-    const fixture *f;
+    const io_fixture *f;
     sl__io *io;
-    pthread_mutex_t *lock;
-    unsigned *reaped; /* guarded by lock; over all clients */
-    unsigned char dst[200][256];
-    uint64_t seed;
+    unsigned id;
+    unsigned reaped, cancelled;
+    unsigned char dst[CLIENT_READS][1500];
 } client;
+
+static void count(client *c, const sl__io_done *done, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (done[i].status != SL_OK && done[i].status != SL_ECANCELLED) abort();
+        c->cancelled += done[i].status == SL_ECANCELLED;
+    }
+    c->reaped += n;
+}
 
 /* Completions go to whoever reaps; nobody may be left waiting when the last one is taken. */
 static void *client_main(void *arg)
 {
     client *c = arg;
-    test_rng rng = {c->seed};
-    unsigned mine = 0;
-    for (unsigned i = 0; i < 200; i++) {
-        sl__io_read r = read_of(c->f, test_rng_below(&rng, FILE_BYTES - 256), 256, c->dst[i], i);
+    test_rng rng = {c->id};
+    sl__io_done done[4];
+    for (unsigned i = 0; i < CLIENT_READS; i++) {
+        uint64_t bytes = 1 + test_rng_below(&rng, 1500), tag = c->id * CLIENT_READS + i;
+        sl__io_read r =
+            io_read_of(c->f, test_rng_below(&rng, IO_FILE_BYTES - 1500), bytes, c->dst[i], tag);
+        r.priority = i % 3 ? SL_IO_PREFETCH : SL_IO_DEMAND;
         if (sl__io_submit(c->io, &r, 1, NULL) != SL_OK) abort();
-        sl__io_done done[4];
-        if (i % 3 == 0) mine += sl__io_reap(c->io, done, 4, i % 2);
+        if (i % 5 == 0) sl__io_promote(c->io, tag - test_rng_below(&rng, 3));
+        if (i % 7 == 0) sl__io_cancel(c->io, tag - test_rng_below(&rng, 3));
+        if (i % 3 == 0) count(c, done, sl__io_reap(c->io, done, 4, i % 2));
     }
-    for (;;) {
-        sl__io_done done[4];
-        uint32_t n = sl__io_reap(c->io, done, 4, true);
-        if (n == 0) break;
-        mine += n;
+    for (uint32_t n = 1; n > 0;) {
+        n = sl__io_reap(c->io, done, 4, true);
+        count(c, done, n);
     }
-    pthread_mutex_lock(c->lock);
-    *c->reaped += mine;
-    pthread_mutex_unlock(c->lock);
     return NULL;
 }
 
 static void test_several_callers(void **state)
 {
-    fixture *f = *state;
-    io_shim shim;
-    io_shim_rules rules = {.delay = 50, .delay_us = 100};
-    io_shim_init(&shim, 1, &rules);
-    sl__io *io = make(&shim, 3, 1024, 128);
-    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    unsigned reaped = 0;
-    pthread_t threads[4];
-    client *clients = calloc(4, sizeof *clients);
-    for (unsigned i = 0; i < 4; i++) {
+    io_fixture *f = *state;
+    sl__io *io = io_make(f, 4, CLIENTS * CLIENT_READS, 512);
+    pthread_t threads[CLIENTS];
+    client *clients = calloc(CLIENTS, sizeof *clients);
+    unsigned reaped = 0, cancelled = 0;
+    for (unsigned i = 0; i < CLIENTS; i++) {
         clients[i].f = f;
         clients[i].io = io;
-        clients[i].lock = &lock;
-        clients[i].reaped = &reaped;
-        clients[i].seed = i;
+        clients[i].id = i;
         assert_int_equal(pthread_create(&threads[i], NULL, client_main, &clients[i]), 0);
     }
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < CLIENTS; i++) {
         pthread_join(threads[i], NULL);
-    assert_int_equal(reaped, 800);
-    assert_int_equal(sl__io_bytes(io), 800 * 256);
-    free(clients);
-    sl__io_destroy(io);
-    io_shim_free(&shim);
-}
-
-static ssize_t pread_with_signals_blocked(void *ctx, int fd, void *dst, size_t bytes, off_t offset)
-{
-    sigset_t now;
-    pthread_sigmask(SIG_BLOCK, NULL, &now);
-    if (sigismember(&now, SIGINT) != 1 || sigismember(&now, SIGUSR1) != 1 ||
-        sigismember(&now, SIGALRM) != 1) {
-        errno = EPERM;
-        return -1;
+        reaped += clients[i].reaped;
+        cancelled += clients[i].cancelled;
     }
-    /* The small stack still has room for what a pread_fn may need. */
-    volatile unsigned char page[32768];
-    page[0] = 1;
-    page[sizeof page - 1] = page[0];
-    (void)ctx;
-    return pread(fd, dst, bytes, offset);
-}
-
-static void test_signals_are_blocked(void **state)
-{
-    fixture *f = *state;
-    sigset_t before, after;
-    pthread_sigmask(SIG_BLOCK, NULL, &before);
-    sl__io *io = NULL;
-    sl__io_options opt = {.threads = 2, .pread_fn = pread_with_signals_blocked};
-    assert_int_equal(sl__io_create_pread(&io, &opt, NULL), SL_OK);
-    pthread_sigmask(SIG_BLOCK, NULL, &after);
-    assert_int_equal(sigismember(&before, SIGINT), sigismember(&after, SIGINT));
-    assert_int_equal(sigismember(&after, SIGUSR1), 0);
-    unsigned char byte;
-    sl__io_read r = read_of(f, 0, 1, &byte, 1);
-    submit_ok(io, &r, 1);
-    assert_int_equal(reap_one(io).status, SL_OK);
+    assert_int_equal(reaped, CLIENTS * CLIENT_READS);
+    assert_true(cancelled < reaped);
+    free(clients);
     sl__io_destroy(io);
 }
 
@@ -645,23 +600,29 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_footprint),
+        cmocka_unit_test(test_bad_arguments),
         cmocka_unit_test(test_nothing_in_flight),
         cmocka_unit_test(test_no_bytes),
+        cmocka_unit_test(test_content),
         cmocka_unit_test(test_content_under_faults),
-        cmocka_unit_test(test_eio),
+        cmocka_unit_test(test_sizes_around_the_split),
         cmocka_unit_test(test_file_ends_early),
+        cmocka_unit_test(test_file_is_truncated_under_neighbours),
+        cmocka_unit_test(test_bad_descriptors),
+        cmocka_unit_test(test_eio),
+        cmocka_unit_test(test_merged_reads_fail_apart),
         cmocka_unit_test(test_eagain_is_bounded),
-        cmocka_unit_test(test_lowest_failure_is_reported),
-        cmocka_unit_test(test_failed_read_leaves_dst_alone),
-        cmocka_unit_test(test_failed_read_drops_its_rest),
-        cmocka_unit_test(test_bad_arguments),
         cmocka_unit_test(test_max_reads),
         cmocka_unit_test(test_demand_overtakes_prefetch),
+        cmocka_unit_test(test_promote),
         cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_one_read_uses_all_threads),
         cmocka_unit_test(test_destroy_with_reads_in_flight),
         cmocka_unit_test(test_several_callers),
-        cmocka_unit_test(test_signals_are_blocked),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    int bad = cmocka_run_group_tests_name("pread", tests, io_setup_pread, io_teardown);
+    if (io_test_uring()) {
+        bad += cmocka_run_group_tests_name("uring", tests, io_setup_uring, io_teardown);
+    }
+    return bad;
 }

@@ -278,7 +278,7 @@ static void open_block(block *b, const sl__moe_desc *moe, layout l, uint32_t thr
     set_weights(b);
     must(sl__store_open(&b->run.store, temp, &b->err), &b->err);
     must(sl__model_bind_experts(b->run.store, &family, &b->desc, 0, &b->err), &b->err);
-    must(sl__io_create_pread(&b->io, &(sl__io_options){.threads = 2}, &b->err), &b->err);
+    must(sl__io_create(&b->io, SL_IO_KIND_PREAD, &(sl__io_options){.depth = 2}, &b->err), &b->err);
     must(sl__pool_create(&b->run.pool, threads, &b->err), &b->err);
     const sl__cache_options cache = {.budget_bytes = sl__cache_minimum(b->run.store, 1),
                                      .verify = SL_VERIFY_FIRST, .layer_count = 1};

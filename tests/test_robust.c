@@ -25,7 +25,7 @@
 #define INDEX   "model.safetensors.index.json"
 #define VOCAB   512u
 
-static const sl_engine_options small = {.threads = 1, .context_tokens = 64, .io_threads = 1};
+static const sl_engine_options small = {.threads = 1, .context_tokens = 64, .io_depth = 1};
 static const int32_t probe[] = {3, 1, 4, 1, 5, 9, 2, 6};
 static float sound[VOCAB]; /* logits after probe, of the undamaged checkpoint */
 static char root[256], copy[300];

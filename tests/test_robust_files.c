@@ -22,7 +22,7 @@
 #define MODEL "data/qwen3_5_moe_text"
 #define VOCAB 512u
 
-static const sl_engine_options small = {.threads = 1, .context_tokens = 64, .io_threads = 1};
+static const sl_engine_options small = {.threads = 1, .context_tokens = 64, .io_depth = 1};
 static const int32_t probe[] = {3, 1, 4, 1, 5, 9, 2, 6};
 static float sound[VOCAB]; /* logits after probe, of the undamaged checkpoint */
 static char root[256], copy[300], demo[1024];
@@ -446,7 +446,7 @@ static const char *const pack_files[PACK_FILES] = {
 /* A context that reaches many experts. */
 enum { RUN = 48 };
 static const sl_engine_options demo_options = {
-    .threads = 1, .context_tokens = 64, .chunk_tokens = 64, .io_threads = 1};
+    .threads = 1, .context_tokens = 64, .chunk_tokens = 64, .io_depth = 1};
 static int32_t run_ids[RUN];
 
 static sl_status try_demo(sl_verify_rule verify, float *logits, sl_error *err)
@@ -715,7 +715,7 @@ static void an_embedding_that_goes_away(void **state)
 {
     (void)state;
     if (no_demo()) return;
-    sl_engine_options opt = {.threads = 1, .io_threads = 1, .context_tokens = 16};
+    sl_engine_options opt = {.threads = 1, .io_depth = 1, .context_tokens = 16};
     sl_model_info info;
     sl_engine_info running;
     sl_error err = {0};

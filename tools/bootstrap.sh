@@ -3,7 +3,8 @@
 #
 #   tools/bootstrap.sh [--check-only] [--with GROUP[,GROUP…]]
 #
-#   build     compiler, make, cmake, ninja, pkg-config, the libraries   (always)
+#   build     compiler, make, cmake, ninja, pkg-config, the libraries   (always); on Linux liburing
+#             comes along, whose lack alone is no reason to install anything
 #   test      cmocka, python3
 #   sanitize  run-time libraries of the sanitizers, where they are packages of their own
 #   clang     clang
@@ -53,6 +54,7 @@ is_there() {
         jansson) have_library 'jansson >= 2.13' ;;
         pcre2) have_library 'libpcre2-8 >= 10.32' ;;
         utf8proc) have_library libutf8proc ;;
+        liburing) have_library 'liburing >= 2.3' ;;
         xxhash) have_library 'libxxhash >= 0.8.0' ;;
         cmocka) have_library cmocka ;;
         sanitizers) sanitizers_there ;;
@@ -109,6 +111,7 @@ package() {
         apt/pcre2) echo libpcre2-dev ;;
         apt/utf8proc) echo libutf8proc-dev ;;
         apt/xxhash) echo libxxhash-dev ;;
+        apt/liburing) echo liburing-dev ;;
         apt/cmocka) echo libcmocka-dev ;;
         apt/sanitizers) echo gcc ;;
         apt/libfuzzer) apt_libfuzzer ;;
@@ -116,7 +119,8 @@ package() {
         apt/qemu-aarch64) echo qemu-user ;;
         dnf/cc) echo gcc glibc-devel ;;
         dnf/pkg-config) echo pkgconf-pkg-config ;;
-        dnf/jansson | dnf/pcre2 | dnf/utf8proc | dnf/xxhash) echo "$2-devel" ;;
+        dnf/jansson | dnf/pcre2 | dnf/utf8proc | dnf/xxhash | dnf/liburing) echo "$2-devel" ;;
+        brew/liburing) ;; # of Linux alone
         dnf/cmocka) echo libcmocka-devel ;;
         dnf/sanitizers) echo libasan libubsan libtsan ;;
         dnf/libfuzzer) echo compiler-rt ;;
@@ -186,19 +190,29 @@ for need in $missing; do
     packages="$packages${names:+ $names}"
 done
 
-if [ -n "$packages" ]; then
+install_packages() {
+    local install
     case "$manager" in
         apt) install="apt-get install -y --no-install-recommends" ;;
         dnf) install="dnf install -y" ;;
         brew) install="brew install" ;;
     esac
-    say "\$ ${as_root:+$as_root }$install$packages"
+    say "\$ ${as_root:+$as_root }$install $*"
     case "$manager" in
         apt) $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y \
-                --no-install-recommends -o DPkg::Lock::Timeout=300 $packages >/dev/null ;;
-        dnf) $as_root dnf install -q -y $packages ;;
-        brew) brew install --quiet $packages ;;
-    esac || die "the packages could not be installed"
+                --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" >/dev/null ;;
+        dnf) $as_root dnf install -q -y "$@" ;;
+        brew) brew install --quiet "$@" ;;
+    esac
+}
+
+if [ -n "$packages" ]; then
+    install_packages $packages || die "the packages could not be installed"
+fi
+optional=$(package "$manager" liburing)
+if [ -n "$optional" ] && ! is_there liburing; then
+    install_packages $optional ||
+        warn "liburing could not be installed: reads go through a pool of threads"
 fi
 
 if $cmake_from_pypi; then

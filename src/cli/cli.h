@@ -167,11 +167,11 @@ sl_status cli_ids_check(const cli_ids *ids, uint32_t vocab_size, sl_error *err);
 
 /* ---- the model ------------------------------------------------------------------------------- */
 
-enum { CLI_ENGINE_OPTIONS = 8 };
+enum { CLI_ENGINE_OPTIONS = 11 };
 
 typedef struct cli_engine_options {
     sl_engine_options engine;
-    const char *verify; /* a choice */
+    const char *verify, *io, *direct, *prefetch; /* choices */
 } cli_engine_options;
 
 /* The options of every command that runs a model. */

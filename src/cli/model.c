@@ -18,8 +18,14 @@ void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *
          "the expert cache alone (default: what --memory leaves)", NULL},
         {0, "threads", "N", CLI_U32, &e->threads, 1, 1024, "a number from 1 to 1024",
          "compute threads (default: one a core)", NULL},
-        {0, "io-threads", "N", CLI_U32, &e->io_threads, 1, 1024, "a number from 1 to 1024",
-         "reading threads (default: chosen)", NULL},
+        {0, "io", "auto|uring|pread|mmap", CLI_CHOICE, &opt->io, 0, 0, NULL,
+         "how experts are read (default: auto, as the disk was measured)", NULL},
+        {0, "direct", "auto|on|off", CLI_CHOICE, &opt->direct, 0, 0, NULL,
+         "read past the system's page cache (default: auto)", NULL},
+        {0, "io-depth", "N", CLI_U32, &e->io_depth, 1, 1024, "a number from 1 to 1024",
+         "pieces read at a time (default: as the disk was measured)", NULL},
+        {0, "prefetch", "auto|on|off", CLI_CHOICE, &opt->prefetch, 0, 0, NULL,
+         "read the next layer's likely experts ahead (default: auto, while it pays)", NULL},
         {0, "ctx", "N", CLI_U32, &e->context_tokens, 1, 0, "a whole number above 0",
          "the longest sequence in tokens (default: what the call needs, or 4096)", NULL},
         {0, "chunk", "N", CLI_U32, &e->chunk_tokens, 1, 0, "a whole number above 0",
@@ -33,6 +39,21 @@ void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *
     memcpy(table, options, sizeof options);
 }
 
+static sl_io_kind io_kind_of(const char *word)
+{
+    sl_io_kind kind = SL_IO_KIND_AUTO;
+    while (word && kind <= SL_IO_KIND_MMAP && strcmp(word, sl_io_kind_name(kind)) != 0)
+        kind++;
+    return kind;
+}
+
+static sl_switch switch_of(const char *word)
+{
+    if (word && strcmp(word, "on") == 0) return SL_ON;
+    if (word && strcmp(word, "off") == 0) return SL_OFF;
+    return SL_AUTO;
+}
+
 sl_status cli_engine_open(sl_engine **engine, sl_session **session, const char *path,
                           const cli_engine_options *opt, sl_error *err)
 {
@@ -40,6 +61,9 @@ sl_status cli_engine_open(sl_engine **engine, sl_session **session, const char *
     options.verify = SL_VERIFY_FIRST;
     if (opt->verify && strcmp(opt->verify, "all") == 0) options.verify = SL_VERIFY_ALL;
     if (opt->verify && strcmp(opt->verify, "none") == 0) options.verify = SL_VERIFY_NONE;
+    options.io = io_kind_of(opt->io);
+    options.direct = switch_of(opt->direct);
+    options.prefetch = switch_of(opt->prefetch);
     SL_TRY(sl_engine_open(engine, path, &options, err));
     if (!session) return SL_OK;
     sl_status status = sl_session_create(session, *engine, err);

@@ -96,8 +96,8 @@ static sl_status open_parts(sl_engine *engine, const char *path, const sl_engine
     SL_TRY(make_plan(engine, path, opt, err));
     SL_TRY(take_scratch(engine, err));
     SL_TRY(sl__load_weights(engine, opt->verify, err));
-    const sl__io_options io = {.threads = opt->io_threads};
-    SL_TRY(sl__io_create_pread(&engine->io, &io, err));
+    const sl__io_options io = {.depth = opt->io_depth, .split_bytes = opt->io_split_bytes};
+    SL_TRY(sl__io_create(&engine->io, SL_IO_KIND_PREAD, &io, err));
     const sl__cache_options cache = {.budget_bytes = engine->plan.cache,
                                      .verify = opt->verify,
                                      .layer_count = engine->desc.layer_count};

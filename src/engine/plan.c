@@ -41,8 +41,8 @@ static uint64_t scratch_bytes(const sl__model_desc *desc, const sl__plan *plan, 
 
 static uint64_t io_bytes(const sl_engine_options *opt)
 {
-    const sl__io_options io = {.threads = opt->io_threads};
-    return sl__io_footprint(&io);
+    const sl__io_options io = {.depth = opt->io_depth, .split_bytes = opt->io_split_bytes};
+    return sl__io_footprint(SL_IO_KIND_PREAD, &io, false);
 }
 
 struct needs {

@@ -63,7 +63,7 @@ for command in run inspect pack tokenize detokenize render logits 'eval nll'; do
     done
     case $command in
     run | logits | 'eval nll')
-        for option in memory cache threads io-threads ctx chunk experts-per-token verify-reads; do
+        for option in memory cache threads io direct io-depth prefetch ctx chunk experts-per-token verify-reads; do
             grep -q -- "--$option " "$tmp/out" || fail "$command --help lacks --$option"
         done
         ;;
@@ -140,7 +140,7 @@ for number in '' x 1x 0x1 -1 +1 1.0 ' 1' 4294967296 99999999999999999999; do
     usage "run: -n takes a whole number, not '$number'*" run m -p x -n "$number"
     usage "run: --ctx takes a whole number above 0, not '$number'*" run m -p x --ctx "$number"
 done
-for option in threads io-threads; do
+for option in threads io-depth; do
     for number in 0 1025 x -2; do
         usage "logits: --$option takes a number from 1 to 1024, not '$number'*" \
             logits m --ids a --out b "--$option" "$number"

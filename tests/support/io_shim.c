@@ -67,8 +67,9 @@ static bool chance(io_shim *shim, unsigned of_1000)
     return of_1000 > 0 && test_rng_below(&shim->rng, 1000) < of_1000;
 }
 
-/* Decides the fate of a call: the errno to fail with, or 0; may lower *bytes and set *delay. */
-static int decide(io_shim *shim, int fd, size_t *bytes, uint64_t offset, unsigned *delay)
+/* Decides the fate of a call: the errno to fail with, or 0; may lower *bytes and set the rest. */
+static int decide(io_shim *shim, int fd, size_t *bytes, uint64_t offset, unsigned *delay,
+                  uint64_t *flip)
 {
     const io_shim_rules *r = &shim->rules;
     if (r->eagain_for_ever) return EAGAIN;
@@ -79,6 +80,7 @@ static int decide(io_shim *shim, int fd, size_t *bytes, uint64_t offset, unsigne
     if (chance(shim, r->eagain)) return EAGAIN;
     if (chance(shim, r->eio)) return EIO;
     if (chance(shim, r->delay)) *delay = r->delay_us;
+    if (chance(shim, r->flip)) *flip = 1 + test_rng_next(&shim->rng) / 2;
     if (*bytes > 1 && chance(shim, r->cut)) {
         unsigned most = *bytes - 1 > 1u << 20 ? 1u << 20 : (unsigned)(*bytes - 1);
         *bytes = 1 + test_rng_below(&shim->rng, most);
@@ -94,6 +96,7 @@ ssize_t io_shim_pread(void *ctx, int fd, void *dst, size_t bytes, off_t offset)
 {
     io_shim *shim = ctx;
     unsigned delay = 0;
+    uint64_t flip = 0; /* 1 + which bit; 0: none */
     pthread_mutex_lock(&shim->lock);
     if (shim->calls < IO_SHIM_LOG) {
         shim->log_offset[shim->calls] = (uint64_t)offset;
@@ -101,7 +104,7 @@ ssize_t io_shim_pread(void *ctx, int fd, void *dst, size_t bytes, off_t offset)
     }
     shim->calls++;
     if (++shim->inside > shim->inside_max) shim->inside_max = shim->inside;
-    int fault = decide(shim, fd, &bytes, (uint64_t)offset, &delay);
+    int fault = decide(shim, fd, &bytes, (uint64_t)offset, &delay, &flip);
     if (shim->gate_closed) {
         shim->at_gate++;
         pthread_cond_broadcast(&shim->changed);
@@ -117,6 +120,10 @@ ssize_t io_shim_pread(void *ctx, int fd, void *dst, size_t bytes, off_t offset)
     }
     ssize_t n = -1;
     if (fault == 0) n = bytes > 0 ? pread(fd, dst, bytes, offset) : 0;
+    if (n > 0 && flip > 0) {
+        uint64_t bit = (flip - 1) % ((uint64_t)n * 8);
+        ((unsigned char *)dst)[bit / 8] ^= (unsigned char)(1u << bit % 8);
+    }
     int cause = fault != 0 ? fault : errno;
     pthread_mutex_lock(&shim->lock);
     shim->inside--;

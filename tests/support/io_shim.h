@@ -17,7 +17,8 @@
 typedef struct io_shim_rules {
     /* Chances in 1000, tried in this order at each call. */
     unsigned eintr, eagain, eio, delay, cut; /* cut: a short read of at least one byte */
-    unsigned delay_us;
+    unsigned flip;     /* one bit of what was read is wrong */
+    unsigned delay_us; /* under a second */
     uint64_t eio_at_call; /* the call of this number (from 1) fails with EIO; 0: none */
     bool eagain_for_ever;
     int bad_fd;                /* every read of this descriptor fails with EIO; 0: none */
