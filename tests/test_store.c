@@ -743,6 +743,51 @@ static void records_may_be_verified_by_many_threads(void **state)
 
 #define WITH_TEMP(test) cmocka_unit_test_setup_teardown(test, case_begin, case_end)
 
+/* ---- descriptors past the page cache --------------------------------------------------------- */
+
+static void a_direct_descriptor_is_of_the_same_file(void **state)
+{
+    (void)state;
+    uint8_t *gate_up, *down;
+    write_fused(2, 4, 8, 5, &gate_up, &down);
+    int there = sl__file_open_direct(case_path("model.safetensors"));
+    sl__store *s = open_store(case_temp);
+    assert_int_equal(sl__store_file_count(s), 1);
+    struct stat st, direct;
+    assert_int_equal(fstat(sl__store_fd(s, 0), &st), 0);
+    assert_int_equal(sl__store_file_bytes(s, 0), st.st_size);
+    int fd = sl__store_direct_fd(s, 0);
+    assert_int_equal(fd >= 0, there >= 0);
+    if (fd >= 0) {
+        assert_int_equal(fstat(fd, &direct), 0);
+        assert_int_equal(direct.st_ino, st.st_ino);
+    }
+    assert_int_equal(sl__store_direct_fd(s, 0), fd); /* the same again */
+    sl__store_close(s);
+    if (fd >= 0) assert_int_equal(fcntl(fd, F_GETFD), -1);
+
+    /* Another file under the name, or more in the same: neither was checked. */
+    s = open_store(case_temp);
+    char other[SL_PATH_MAX];
+    snprintf(other, sizeof other, "%s", case_path("other"));
+    size_t size;
+    char *data = test_read_file(case_path("model.safetensors"), &size);
+    test_write_file(other, data, size);
+    assert_int_equal(rename(other, case_path("model.safetensors")), 0);
+    assert_int_equal(sl__store_direct_fd(s, 0), -1);
+    sl__store_close(s);
+    s = open_store(case_temp);
+    assert_int_equal(unlink(case_path("model.safetensors")), 0);
+    assert_int_equal(sl__store_direct_fd(s, 0), -1);
+    test_write_file(case_path("model.safetensors"), data, size);
+    assert_int_equal(sl__store_direct_fd(s, 0), -1); /* is remembered */
+    sl__store_close(s);
+    if (there >= 0) close(there);
+    free(data);
+    free(gate_up);
+    free(down);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -762,6 +807,7 @@ int main(void)
         WITH_TEMP(records_are_verified_as_the_rule_says),
         WITH_TEMP(files_of_another_size_are_noticed_at_opening),
         WITH_TEMP(records_may_be_verified_by_many_threads),
+        WITH_TEMP(a_direct_descriptor_is_of_the_same_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -87,8 +87,10 @@ sl_status sl__store_open_file(sl__store *store, uint32_t i, const char *path, ui
 void sl__store_close(sl__store *store)
 {
     if (!store) return;
+    sl__store_unmap(store);
     for (uint32_t i = 0; store->files && i < store->file_count; i++) {
         if (store->files[i].fd >= 0) close(store->files[i].fd);
+        if (store->files[i].direct_fd >= 0) close(store->files[i].direct_fd);
     }
     sl__config_free(&store->config);
     json_decref(store->generation);
@@ -189,6 +191,37 @@ int sl__store_fd(const sl__store *store, uint32_t file)
 {
     assert(file < store->file_count);
     return store->files[file].fd;
+}
+
+/* The path may name another file by now: what was checked is the one that is open. */
+static bool is_same_file(int a, int b)
+{
+    struct stat x, y;
+    return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino && x.st_size == y.st_size;
+}
+
+int sl__store_direct_fd(sl__store *store, uint32_t file)
+{
+    assert(file < store->file_count);
+    sl__store_file *f = &store->files[file];
+    int known = atomic_load(&f->direct_fd);
+    if (known != SL_STORE_DIRECT_UNTRIED) return known;
+    int fd = sl__file_open_direct(f->path);
+    if (fd >= 0 && !is_same_file(f->fd, fd)) {
+        close(fd);
+        fd = -1;
+    }
+    /* Of several callers at once the first one's stays. */
+    if (atomic_compare_exchange_strong(&f->direct_fd, &known, fd)) return fd;
+    if (fd >= 0) close(fd);
+    return known;
+}
+
+uint64_t sl__store_file_bytes(const sl__store *store, uint32_t file)
+{
+    assert(file < store->file_count);
+    return store->files[file].bytes;
 }
 
 const char *sl__store_file_path(const sl__store *store, uint32_t file)

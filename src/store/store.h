@@ -10,8 +10,8 @@
  * A part of a type with a plane of scales is two planes, [ codes | pad | scales | pad ], and two
  * extents. Where gate and up are one matrix it is the part GATE, and UP is absent: 0 x 0.
  *
- * A store is immutable after opening and binding, except for its "verified" marks, which are
- * atomic.
+ * A store is immutable after opening and binding, except for its "verified" marks and direct
+ * descriptors, which are atomic.
  */
 #ifndef SL_STORE_STORE_H
 #define SL_STORE_STORE_H
@@ -109,6 +109,23 @@ sl_status sl__store_check_tensor(const sl__store *store, const sl__tensor *tenso
                                  size_t buffer_bytes, sl_error *err);
 
 int sl__store_fd(const sl__store *store, uint32_t file);
+/* The same file past the page cache, opened at the first call; -1 where that cannot be had, or
+ * where the path leads to another file by now. Owned by the store. Thread-safe. */
+int sl__store_direct_fd(sl__store *store, uint32_t file);
+uint64_t sl__store_file_bytes(const sl__store *store, uint32_t file);
+/* The whole file mapped for reading, at the first call; NULL with an error where that fails. Owned
+ * by the store until it is closed. For the mmap baseline alone: a read error under a mapping, or a
+ * file that somebody cuts short, is no status but a signal (SIGBUS) that ends the process. */
+const void *sl__store_map(sl__store *store, uint32_t file, sl_error *err);
+/* What the system should expect of a range of a mapped file. A hint. */
+typedef enum sl__map_advice {
+    SL_MAP_NORMAL = 0,
+    SL_MAP_RANDOM,   /* no reading ahead */
+    SL_MAP_WILLNEED, /* begin to read it */
+    SL_MAP_DONTNEED, /* drop the pages from the mapping; the page cache keeps them */
+} sl__map_advice;
+void sl__store_map_advise(sl__store *store, uint32_t file, uint64_t offset, uint64_t bytes,
+                          sl__map_advice advice);
 const char *sl__store_file_path(const sl__store *store, uint32_t file);
 uint32_t sl__store_file_count(const sl__store *store);
 

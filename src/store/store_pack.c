@@ -28,7 +28,10 @@ static sl_status open_files(sl__store *s, sl_error *err)
     const sl__pack_manifest *m = &s->manifest;
     s->files = SL_ARENA_NEW(&s->arena, sl__store_file, m->file_count);
     if (!s->files) return SL_FAIL_NOMEM(err, "file table");
-    for (uint32_t i = 0; i < m->file_count; i++) s->files[i].fd = -1;
+    for (uint32_t i = 0; i < m->file_count; i++) {
+        s->files[i].fd = -1;
+        s->files[i].direct_fd = SL_STORE_DIRECT_UNTRIED;
+    }
     s->file_count = m->file_count;
     for (uint32_t i = 0; i < m->file_count; i++) {
         char path[SL_PATH_MAX];

@@ -8,10 +8,14 @@
 #include "base/file.h"
 #include "store/pack.h"
 
+#define SL_STORE_DIRECT_UNTRIED (-2)
+
 typedef struct sl__store_file {
     const char *path;
     uint64_t bytes;
-    int fd; /* -1: not open */
+    int fd;                /* -1: not open */
+    _Atomic int direct_fd; /* past the page cache; SL_STORE_DIRECT_UNTRIED, -1: cannot be had */
+    void *map;             /* NULL: not mapped */
 } sl__store_file;
 
 /* The experts of one layer. */
@@ -46,6 +50,8 @@ sl_status sl__store_open_pack(sl__store *store, sl_error *err);
 /* Opens file i of the table; its size must be the one that the headers were checked against. */
 sl_status sl__store_open_file(sl__store *store, uint32_t i, const char *path, uint64_t bytes,
                               sl_error *err);
+
+void sl__store_unmap(sl__store *store); /* all that sl__store_map has mapped */
 
 /* Makes room for layer and returns it. */
 sl_status sl__store_layer_slot(sl__store *store, uint32_t layer, sl__store_layer **out,
