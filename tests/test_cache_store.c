@@ -70,7 +70,7 @@ static sl_status use_layer(bed *b, uint32_t layer)
     sl__ticket *ticket;
     sl_error_clear(&b->err);
     sl_status status =
-        sl__cache_request(b->cache, &ticket, layer, ids, layout->expert_count, &b->err);
+        sl__cache_request(b->cache, &ticket, layer, ids, layout->expert_count, false, &b->err);
     assert_int_equal(status, SL_OK);
     for (;;) {
         sl__expert_ref ref;

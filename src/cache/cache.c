@@ -23,7 +23,8 @@ static uint32_t slots_within(const sl__cache_plan *plan, uint64_t budget_bytes)
 }
 
 /* In step with sl__cache_plan_table_bytes. */
-static sl__cache *tables_alloc(const sl__cache_plan *plan, uint32_t slots)
+static sl__cache *tables_alloc(const sl__cache_plan *plan, uint32_t slots,
+                               sl__policy_kind kind)
 {
     uint64_t bytes = sl__cache_plan_table_bytes(plan, slots);
     sl__arena arena;
@@ -33,28 +34,41 @@ static sl__cache *tables_alloc(const sl__cache_plan *plan, uint32_t slots)
     uint32_t *first = SL_ARENA_NEW(&arena, uint32_t, (size_t)plan->layer_count + 1);
     uint32_t *index = SL_ARENA_NEW(&arena, uint32_t, plan->record_count);
     sl__slot *slot_table = SL_ARENA_NEW(&arena, sl__slot, slots);
-    sl__policy_entry *entries = SL_ARENA_NEW(&arena, sl__policy_entry, slots);
+    const sl__policy_shape shape = {.slots = slots,
+                                    .layers = plan->layer_count,
+                                    .records = plan->record_count,
+                                    .first = first};
+    uint64_t policy_bytes = sl__policy_bytes(SL_POLICY_DEFAULT, &shape);
+    void *policy = SL_ARENA_NEW(&arena, char, (size_t)policy_bytes);
     sl__ticket_item *items = SL_ARENA_NEW(&arena, sl__ticket_item, plan->expert_max);
     uint32_t *ready = SL_ARENA_NEW(&arena, uint32_t, plan->expert_max);
     uint32_t *waiting = SL_ARENA_NEW(&arena, uint32_t, plan->expert_max);
     bool *seen = SL_ARENA_NEW(&arena, bool, plan->expert_max);
-    if (!cache || !first || !index || !slot_table || !entries || !items || !ready || !waiting ||
-        !seen) {
+    uint32_t *predicted = SL_ARENA_NEW(&arena, uint32_t, plan->expert_max);
+    uint8_t *fate = SL_ARENA_NEW(&arena, uint8_t, plan->expert_max);
+    uint32_t *earlier = SL_ARENA_NEW(&arena, uint32_t, plan->expert_max);
+    uint8_t *earlier_fate = SL_ARENA_NEW(&arena, uint8_t, plan->expert_max);
+    if (!cache || !first || !index || !slot_table || !policy || !items || !ready || !waiting ||
+        !seen || !predicted || !fate || !earlier || !earlier_fate) {
         sl__arena_free(&arena);
         return NULL;
     }
     assert(arena.used_bytes == bytes);
     cache->arena = arena;
     cache->plan = *plan;
-    cache->slot_count = slots;
+    cache->slot_count = cache->usable_count = cache->target_count = slots;
     cache->first = first;
     cache->index = index;
     cache->slots = slot_table;
-    sl__policy_init(&cache->policy, entries);
+    sl__policy_init(&cache->policy, kind, &shape, policy);
     cache->ticket.items = items;
     cache->ticket.ready = ready;
     cache->ticket.waiting = waiting;
     cache->ticket.seen = seen;
+    cache->prediction.ids = predicted;
+    cache->prediction.fate = fate;
+    cache->earlier.ids = earlier;
+    cache->earlier.fate = earlier_fate;
     return cache;
 }
 
@@ -67,12 +81,35 @@ static void tables_fill(sl__cache *cache)
     assert(cache->first[cache->plan.layer_count] == cache->plan.record_count);
     for (uint32_t i = 0; i < cache->plan.record_count; i++)
         cache->index[i] = SL_SLOT_NONE;
-    cache->free_head = cache->submit_head = cache->submit_tail = SL_SLOT_NONE;
+    cache->free_head = cache->retired_head = SL_SLOT_NONE;
+    cache->submit_head = cache->submit_tail = SL_SLOT_NONE;
+    cache->ring_oldest = cache->ring_newest = SL_SLOT_NONE;
     for (uint32_t s = cache->slot_count; s-- > 0;) { /* slot 0 becomes the first to be used */
         cache->slots[s].item = SL_ITEM_NONE;
         cache->slots[s].next = cache->free_head;
         cache->free_head = s;
     }
+}
+
+static sl_status budget_too_small(const sl__cache_plan *plan, uint64_t budget_bytes, sl_error *err)
+{
+    return SL_FAIL(err, SL_EBUDGET,
+                   "the expert cache needs at least %llu bytes (two experts of %llu bytes and "
+                   "its tables), the budget is %llu",
+                   (unsigned long long)sl__cache_plan_bytes(plan, plan->slot_min),
+                   (unsigned long long)plan->slot_bytes, (unsigned long long)budget_bytes);
+}
+
+/* Slots, or mapped files in their place. */
+static sl_status take_slots(sl__cache *cache, const sl__cache_options *opt, sl_error *err)
+{
+    if (opt->mapped) return sl__mapped_open(cache, opt, err);
+    cache->slab_bytes = sl__cache_plan_slab_bytes(&cache->plan, cache->slot_count);
+    if (cache->slab_bytes <= SIZE_MAX)
+        cache->slab = sl__pages_alloc_huge((size_t)cache->slab_bytes);
+    if (cache->slab == NULL) return SL_FAIL_NOMEM(err, "expert cache");
+    cache->stats.budget_bytes = sl__cache_held_bytes(cache);
+    return SL_OK;
 }
 
 sl_status sl__cache_create(sl__cache **out, sl__store *store, sl__io *io,
@@ -84,28 +121,24 @@ sl_status sl__cache_create(sl__cache **out, sl__store *store, sl__io *io,
         return SL_FAIL(err, SL_EINVAL, "the experts of %u layers are too many for a cache",
                        opt->layer_count);
     }
-    uint64_t least = sl__cache_plan_bytes(&plan, plan.slot_min);
-    if (opt->budget_bytes < least) {
-        return SL_FAIL(err, SL_EBUDGET,
-                       "the expert cache needs at least %llu bytes (two experts of %llu bytes and "
-                       "its tables), the budget is %llu",
-                       (unsigned long long)least, (unsigned long long)plan.slot_bytes,
-                       (unsigned long long)opt->budget_bytes);
-    }
-    uint32_t slots = slots_within(&plan, opt->budget_bytes);
-    sl__cache *cache = tables_alloc(&plan, slots);
+    if (!opt->mapped && opt->budget_bytes < sl__cache_plan_bytes(&plan, plan.slot_min))
+        return budget_too_small(&plan, opt->budget_bytes, err);
+    uint32_t slots = opt->mapped ? 0 : slots_within(&plan, opt->budget_bytes);
+    sl__cache *cache = tables_alloc(&plan, slots, opt->policy);
     if (cache == NULL) return SL_FAIL_NOMEM(err, "cache tables");
-    cache->slab_bytes = sl__cache_plan_slab_bytes(&plan, slots);
-    if (cache->slab_bytes <= SIZE_MAX) cache->slab = sl__pages_alloc((size_t)cache->slab_bytes);
-    if (cache->slab == NULL) {
-        sl__arena arena = cache->arena;
-        sl__arena_free(&arena);
-        return SL_FAIL_NOMEM(err, "expert cache");
-    }
     cache->store = store;
     cache->io = io;
     cache->verify = opt->verify;
+    cache->direct = opt->direct;
+    cache->pool = opt->pool;
+    sl__predictor_init(&cache->predictor, opt->prefetch, opt->measure);
     tables_fill(cache);
+    sl_status status = take_slots(cache, opt, err);
+    if (status != SL_OK) {
+        sl__arena arena = cache->arena;
+        sl__arena_free(&arena);
+        return status;
+    }
     *out = cache;
     return SL_OK;
 }
@@ -119,14 +152,16 @@ void sl__cache_destroy(sl__cache *cache)
     sl__arena_free(&arena);
 }
 
-uint32_t sl__cache_slots(const sl__cache *cache)
+void sl__cache_note(sl__cache *cache, uint32_t layer, const uint32_t *ranked, uint32_t n,
+                    uint32_t chosen)
 {
-    return cache->slot_count;
+    if (!cache->mapped) sl__policy_note(&cache->policy, layer, ranked, n, chosen);
 }
 
 void sl__cache_stats_get(const sl__cache *cache, sl__cache_stats *stats)
 {
     *stats = cache->stats;
+    stats->prefetch_on = sl__prefetch_share(cache) > 0 && sl__predictor_on(&cache->predictor);
 }
 
 static bool has_loose_loads(const sl__cache *cache)
@@ -140,6 +175,8 @@ static bool has_loose_loads(const sl__cache *cache)
 
 void sl__cache_drop(sl__cache *cache)
 {
+    if (cache->mapped) sl__mapped_drop(cache);
+    sl__prefetch_forget(cache);
     /* Loads that nobody waits for would appear as ready later; let them come in first. */
     while (has_loose_loads(cache)) {
         sl__loads_submit(cache);

@@ -20,38 +20,90 @@
 #define GENERATION_MASK 0x0fffffffu
 _Static_assert(SL_EXPERT_EXTENTS_MAX <= 16, "an extent's number has 4 bits in a tag");
 
-static uint64_t tag_of(const sl__cache *cache, uint32_t slot, uint32_t extent)
+uint64_t sl__read_tag(const sl__cache *cache, uint32_t slot, uint32_t extent)
 {
     return (uint64_t)cache->slots[slot].generation << 36 | (uint64_t)extent << 32 | slot;
 }
 
 /* ---- slots ----------------------------------------------------------------------------------- */
 
-uint32_t sl__slot_acquire(sl__cache *cache)
+uint32_t sl__slot_take_free(sl__cache *cache)
 {
+    if (cache->usable_count > cache->target_count) sl__slots_shrink(cache);
     uint32_t s = cache->free_head;
-    if (s == SL_SLOT_NONE) {
-        s = sl__policy_victim(&cache->policy);
-        if (s == SL_SLOT_NONE) return SL_SLOT_NONE;
-        assert(cache->slots[s].state == SL_SLOT_READY && cache->slots[s].item == SL_ITEM_NONE);
-        cache->stats.evictions++;
-        sl__slot_forget(cache, s);
-    }
+    if (s != SL_SLOT_NONE) cache->free_head = cache->slots[s].next;
+    return s;
+}
+
+/* Makes FREE what the policy held: it is out of the policy already. */
+static void give_up(sl__cache *cache, uint32_t s)
+{
+    assert(cache->slots[s].state == SL_SLOT_READY && cache->slots[s].item == SL_ITEM_NONE);
+    cache->stats.evictions++;
+    sl__slot_forget(cache, s);
     assert(s == cache->free_head);
+}
+
+static uint32_t take_over(sl__cache *cache, uint32_t s)
+{
+    give_up(cache, s);
     cache->free_head = cache->slots[s].next;
     return s;
+}
+
+bool sl__slot_evict_coldest(sl__cache *cache)
+{
+    uint32_t s = sl__policy_victim(&cache->policy, cache->ticket.layer);
+    if (s != SL_SLOT_NONE) give_up(cache, s);
+    return s != SL_SLOT_NONE;
+}
+
+uint32_t sl__slot_evict(sl__cache *cache, uint32_t s)
+{
+    sl__policy_remove(&cache->policy, s);
+    return take_over(cache, s);
+}
+
+uint32_t sl__slot_acquire(sl__cache *cache)
+{
+    uint32_t s = sl__slot_take_free(cache);
+    if (s != SL_SLOT_NONE) return s;
+    s = sl__policy_victim(&cache->policy, cache->ticket.layer);
+    if (s != SL_SLOT_NONE) return take_over(cache, s);
+    return sl__prefetch_yield(cache) ? sl__slot_take_free(cache) : SL_SLOT_NONE;
+}
+
+void sl__slot_rest(sl__cache *cache, uint32_t s)
+{
+    sl__policy_add(&cache->policy, s);
+    if (cache->slots[s].ringed) sl__ring_link(cache, s);
 }
 
 void sl__slot_forget(sl__cache *cache, uint32_t s)
 {
     sl__slot *slot = &cache->slots[s];
-    uint32_t *index = sl__cache_index_at(cache, slot->layer, slot->expert);
-    assert(*index == s);
-    *index = SL_SLOT_NONE;
+    if (slot->ahead) sl__prefetch_dropped(cache, s);
+    if (slot->ringed) sl__ring_leave(cache, s);
+    if (!slot->doomed) {
+        uint32_t *index = sl__cache_index_at(cache, slot->layer, slot->expert);
+        assert(*index == s);
+        *index = SL_SLOT_NONE;
+    }
+    slot->doomed = false;
     slot->state = SL_SLOT_FREE;
     slot->item = SL_ITEM_NONE;
     slot->next = cache->free_head;
     cache->free_head = s;
+}
+
+uint64_t sl__record_disk_bytes(const sl__cache *cache, uint32_t layer, uint32_t expert)
+{
+    sl__extent extents[SL_EXPERT_EXTENTS_MAX];
+    uint32_t n = sl__store_expert_extents(cache->store, layer, expert, extents);
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < n; i++)
+        sum += extents[i].bytes;
+    return sum;
 }
 
 /* ---- the submit queue ------------------------------------------------------------------------ */
@@ -102,7 +154,8 @@ static void load_finish(sl__cache *cache, uint32_t s)
 {
     sl__slot *slot = &cache->slots[s];
     uint32_t item = slot->item;
-    if (slot->status != SL_OK) {
+    if (slot->early) sl__prefetch_load_ended(cache, s);
+    if (slot->status != SL_OK || slot->doomed) {
         if (item != SL_ITEM_NONE) {
             report_failure(cache, s);
             sl__ticket_item_gone(cache, item);
@@ -115,7 +168,7 @@ static void load_finish(sl__cache *cache, uint32_t s)
     if (item != SL_ITEM_NONE)
         sl__ticket_item_ready(cache, item);
     else
-        sl__policy_add(&cache->policy, s);
+        sl__slot_rest(cache, s);
 }
 
 /* Of several failures the one at the lowest extent is kept, whichever came first. */
@@ -129,16 +182,18 @@ static void load_fail(sl__cache *cache, uint32_t s, uint32_t extent, sl_status s
         slot->failed_extent = (uint8_t)extent;
     }
     if (slot->submitted < slot->extent_count) {
-        /* Only the head of the queue is ever partly submitted, refused or aborted. */
-        assert(cache->submit_head == s);
-        submit_pop(cache);
+        /* Only the head of the queue is ever partly submitted, refused or aborted; what is read
+         * ahead is not in the queue. */
+        assert(slot->early || cache->submit_head == s);
+        if (!slot->early) submit_pop(cache);
         slot->extent_count = slot->submitted;
     }
 }
 
 /* ---- loads ----------------------------------------------------------------------------------- */
 
-void sl__load_start(sl__cache *cache, uint32_t s, uint32_t layer, uint32_t expert, uint32_t item)
+static void load_begin(sl__cache *cache, uint32_t s, uint32_t layer, uint32_t expert,
+                       uint32_t item)
 {
     sl__slot *slot = &cache->slots[s];
     sl__extent extents[SL_EXPERT_EXTENTS_MAX];
@@ -156,7 +211,12 @@ void sl__load_start(sl__cache *cache, uint32_t s, uint32_t layer, uint32_t exper
                        .state = SL_SLOT_LOADING,
                        .extent_count = (uint8_t)n};
     *sl__cache_index_at(cache, layer, expert) = s;
-    sl__policy_load(&cache->policy, s);
+    sl__policy_load(&cache->policy, s, layer, expert);
+}
+
+void sl__load_start(sl__cache *cache, uint32_t s, uint32_t layer, uint32_t expert, uint32_t item)
+{
+    load_begin(cache, s, layer, expert, item);
     submit_push(cache, s);
 }
 
@@ -170,25 +230,41 @@ static void load_submit(sl__cache *cache, uint32_t s, uint32_t room)
     uint32_t first = slot->submitted, n = 0;
     while (n < room && first + n < slot->extent_count) {
         const sl__extent *extent = &extents[first + n];
+        int direct_fd = cache->direct ? sl__store_direct_fd(cache->store, extent->file) : -1;
         reads[n] = (sl__io_read){
-            .fd = sl__store_fd(cache->store, extent->file),
+            .fd = direct_fd >= 0 ? direct_fd : sl__store_fd(cache->store, extent->file),
+            .direct = direct_fd >= 0,
             .offset = extent->offset,
             .bytes = extent->bytes,
             .dst = cache->slab + (uint64_t)s * cache->plan.slot_bytes + extent->dst,
-            .tag = tag_of(cache, s, first + n),
-            .priority = SL_IO_DEMAND,
+            .tag = sl__read_tag(cache, s, first + n),
+            .priority = slot->early ? SL_IO_PREFETCH : SL_IO_DEMAND,
         };
         n++;
     }
     sl_status status = sl__io_submit(cache->io, reads, n, NULL);
     if (status != SL_OK) {
-        load_fail(cache, s, first, status, 0); /* takes it out of the queue */
+        load_fail(cache, s, first, status, 0); /* takes it out of the queue, where it is in it */
         if (slot->completed == slot->submitted) load_finish(cache, s);
         return;
     }
     cache->reads_in_flight += n;
     slot->submitted = (uint8_t)(first + n);
-    if (slot->submitted == slot->extent_count) submit_pop(cache);
+    if (slot->early)
+        cache->early_reads_in_flight += n;
+    else if (slot->submitted == slot->extent_count)
+        submit_pop(cache);
+}
+
+void sl__load_ahead(sl__cache *cache, uint32_t s, uint32_t layer, uint32_t expert, bool scan)
+{
+    load_begin(cache, s, layer, expert, SL_ITEM_NONE);
+    sl__slot *slot = &cache->slots[s];
+    slot->early = slot->ahead = true;
+    slot->ahead_scan = scan;
+    assert(cache->ahead_count < SL_AHEAD_MAX);
+    cache->ahead[cache->ahead_count++] = s;
+    load_submit(cache, s, slot->extent_count);
 }
 
 void sl__loads_submit(sl__cache *cache)
@@ -204,11 +280,13 @@ static void take_in(sl__cache *cache, const sl__io_done *done)
 {
     uint32_t s = (uint32_t)done->tag;
     uint32_t extent = (uint32_t)(done->tag >> 32) & 15u;
-    assert(s < cache->slot_count && done->tag == tag_of(cache, s, extent));
+    assert(s < cache->slot_count && done->tag == sl__read_tag(cache, s, extent));
     sl__slot *slot = &cache->slots[s];
     assert(slot->state == SL_SLOT_LOADING && slot->completed < slot->submitted);
     cache->reads_in_flight--;
+    if (slot->early) cache->early_reads_in_flight--;
     cache->stats.bytes_read += done->bytes;
+    slot->got_bytes += done->bytes;
     slot->completed++;
     if (done->status != SL_OK) load_fail(cache, s, extent, done->status, done->sys_errno);
     if (slot->completed == slot->extent_count) load_finish(cache, s);
@@ -237,7 +315,7 @@ void sl__loads_abort(sl__cache *cache)
     for (uint32_t s = 0; s < cache->slot_count; s++) {
         if (cache->slots[s].state != SL_SLOT_LOADING) continue;
         for (uint32_t e = 0; e < cache->slots[s].submitted; e++) {
-            sl__io_cancel(cache->io, tag_of(cache, s, e));
+            sl__io_cancel(cache->io, sl__read_tag(cache, s, e));
         }
     }
     while (cache->reads_in_flight > 0)

@@ -43,16 +43,22 @@ static bool add_table(uint64_t *sum, uint64_t count, uint64_t size)
 /* In step with tables_alloc in cache.c, which asserts it. */
 uint64_t sl__cache_plan_table_bytes(const sl__cache_plan *plan, uint32_t slots)
 {
+    const sl__policy_shape shape = {
+        .slots = slots, .layers = plan->layer_count, .records = plan->record_count};
     uint64_t sum = 0;
     bool fits = add_table(&sum, 1, sizeof(sl__cache)) &&
                 add_table(&sum, (uint64_t)plan->layer_count + 1, sizeof(uint32_t)) &&
                 add_table(&sum, plan->record_count, sizeof(uint32_t)) &&
                 add_table(&sum, slots, sizeof(sl__slot)) &&
-                add_table(&sum, slots, sizeof(sl__policy_entry)) &&
+                add_table(&sum, sl__policy_bytes(SL_POLICY_DEFAULT, &shape), 1) &&
                 add_table(&sum, plan->expert_max, sizeof(sl__ticket_item)) &&
                 add_table(&sum, plan->expert_max, sizeof(uint32_t)) &&
                 add_table(&sum, plan->expert_max, sizeof(uint32_t)) &&
-                add_table(&sum, plan->expert_max, sizeof(bool));
+                add_table(&sum, plan->expert_max, sizeof(bool)) &&
+                add_table(&sum, plan->expert_max, sizeof(uint32_t)) &&
+                add_table(&sum, plan->expert_max, sizeof(uint8_t)) &&
+                add_table(&sum, plan->expert_max, sizeof(uint32_t)) &&
+                add_table(&sum, plan->expert_max, sizeof(uint8_t));
     return fits ? sum : UINT64_MAX;
 }
 
@@ -83,4 +89,11 @@ uint64_t sl__cache_maximum(const sl__store *store, uint32_t layer_count)
     sl__cache_plan plan;
     if (!sl__cache_plan_make(&plan, store, layer_count)) return UINT64_MAX;
     return sl__cache_plan_bytes(&plan, plan.slot_max);
+}
+
+uint64_t sl__cache_mapped_bytes(const sl__store *store, uint32_t layer_count)
+{
+    sl__cache_plan plan;
+    if (!sl__cache_plan_make(&plan, store, layer_count)) return UINT64_MAX;
+    return sl__cache_plan_bytes(&plan, 0);
 }

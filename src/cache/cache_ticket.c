@@ -44,18 +44,22 @@ void sl__ticket_item_gone(sl__cache *cache, uint32_t item)
     it->state = SL_ITEM_GONE;
 }
 
-/* Starts loads as far as there are slots, and reads as far as the io engine takes them. */
+/* Starts loads as far as there are slots, and reads as far as the io engine takes them; then those
+ * that nobody waits for. */
 static void pump(sl__cache *cache)
 {
     sl__ticket *t = &cache->ticket;
     while (t->active && t->failure.status == SL_OK && t->waiting_head < t->waiting_tail) {
-        uint32_t slot = sl__slot_acquire(cache);
+        bool join = false;
+        uint32_t slot = t->scan ? sl__ring_acquire(cache, &join) : sl__slot_acquire(cache);
         if (slot == SL_SLOT_NONE) break;
         uint32_t item = t->waiting[t->waiting_head++];
         sl__load_start(cache, slot, t->layer, t->items[item].expert, item);
+        if (join) sl__ring_join(cache, slot);
         hold(cache, item, slot, SL_ITEM_LOADING);
     }
     sl__loads_submit(cache);
+    sl__prefetch_pump(cache);
 }
 
 /* ---- request --------------------------------------------------------------------------------- */
@@ -88,49 +92,63 @@ static sl_status check_request(sl__cache *cache, uint32_t layer, const uint32_t 
     return SL_FAIL(err, SL_EINVAL, "layer %u: expert %u is asked for twice", layer, ids[good]);
 }
 
-static uint64_t bytes_on_disk(const sl__cache *cache, uint32_t layer, uint32_t expert)
+/* The record had to be read for the request, now or ahead of it. */
+static void count_missing(sl__cache *cache, uint64_t bytes)
 {
-    sl__extent extents[SL_EXPERT_EXTENTS_MAX];
-    uint32_t n = sl__store_expert_extents(cache->store, layer, expert, extents);
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < n; i++)
-        sum += extents[i].bytes;
-    return sum;
+    cache->stats.bytes_missing += bytes;
+    sl__predictor_missing(&cache->predictor, cache->ticket.scan, bytes);
 }
 
 static void add_item(sl__cache *cache, uint32_t item, uint32_t expert)
 {
     sl__ticket *t = &cache->ticket;
-    uint32_t slot = *sl__cache_index_at(cache, t->layer, expert);
+    uint32_t s = *sl__cache_index_at(cache, t->layer, expert);
+    uint64_t bytes = sl__record_disk_bytes(cache, t->layer, expert);
     t->items[item] = (sl__ticket_item){.expert = expert, .slot = SL_SLOT_NONE};
     cache->stats.requests++;
-    cache->stats.bytes_needed += bytes_on_disk(cache, t->layer, expert);
-    if (slot == SL_SLOT_NONE) {
+    cache->stats.bytes_needed += bytes;
+    if (cache->mapped) {
+        cache->stats.hits++;
+        sl__mapped_want(cache, t->layer, expert);
+        push_ready(t, item);
+        return;
+    }
+    if (s == SL_SLOT_NONE) {
         cache->stats.misses++;
+        count_missing(cache, bytes);
         t->waiting[t->waiting_tail++] = item;
         return;
     }
-    assert(cache->slots[slot].item == SL_ITEM_NONE);
-    sl__policy_touch(&cache->policy, slot);
-    if (cache->slots[slot].state == SL_SLOT_READY) {
+    sl__slot *slot = &cache->slots[s];
+    assert(slot->item == SL_ITEM_NONE);
+    sl__policy_touch(&cache->policy, s);
+    if (slot->ahead) {
+        count_missing(cache, bytes);
+        sl__prefetch_asked(cache, s);
+    }
+    if (slot->state == SL_SLOT_READY) {
         cache->stats.hits++;
-        sl__policy_remove(&cache->policy, slot);
-        hold(cache, item, slot, SL_ITEM_READY);
+        sl__policy_remove(&cache->policy, s);
+        if (slot->ringed) sl__ring_unlink(cache, s);
+        hold(cache, item, s, SL_ITEM_READY);
         push_ready(t, item);
     } else {
         cache->stats.joins++;
-        hold(cache, item, slot, SL_ITEM_LOADING);
+        hold(cache, item, s, SL_ITEM_LOADING);
     }
+    /* What a token asks for is worth more than what a scan passes by. */
+    if (slot->ringed && !t->scan) sl__ring_leave(cache, s);
 }
 
 sl_status sl__cache_request(sl__cache *cache, sl__ticket **out, uint32_t layer, const uint32_t *ids,
-                            uint32_t n, sl_error *err)
+                            uint32_t n, bool scan, sl_error *err)
 {
     *out = NULL;
     SL_TRY(check_request(cache, layer, ids, n, err));
     sl__loads_collect(cache, false); /* what came in since counts as a hit, not as a join */
     sl__ticket *t = &cache->ticket;
     t->active = true;
+    t->scan = scan;
     t->layer = layer;
     t->count = n;
     t->given = 0;
@@ -138,6 +156,7 @@ sl_status sl__cache_request(sl__cache *cache, sl__ticket **out, uint32_t layer, 
     sl_error_clear(&t->failure);
     for (uint32_t i = 0; i < n; i++)
         add_item(cache, i, ids[i]);
+    sl__prefetch_settle(cache, layer, ids, n, scan);
     pump(cache); /* after all hits are held */
     *out = t;
     return SL_OK;
@@ -145,25 +164,33 @@ sl_status sl__cache_request(sl__cache *cache, sl__ticket **out, uint32_t layer, 
 
 /* ---- next ------------------------------------------------------------------------------------ */
 
+/* A slot's record, compared with its checksum at the first time; one that is wrong is forgotten. */
+static sl_status slot_record(sl__cache *cache, uint32_t item, const void **record)
+{
+    sl__ticket *t = &cache->ticket;
+    uint32_t s = t->items[item].slot;
+    sl__slot *slot = &cache->slots[s];
+    assert(slot->state == SL_SLOT_READY && slot->item == item);
+    *record = cache->slab + (uint64_t)s * cache->plan.slot_bytes;
+    if (!slot->unverified) return SL_OK;
+    sl_status status = sl__slot_verify(cache, s, &t->failure);
+    if (status != SL_OK) {
+        sl__ticket_item_gone(cache, item);
+        sl__slot_forget(cache, s);
+    }
+    return status;
+}
+
 static sl_status give_out(sl__cache *cache, sl__expert_ref *ref)
 {
     sl__ticket *t = &cache->ticket;
     uint32_t item = t->ready[t->ready_head++];
     sl__ticket_item *it = &t->items[item];
     uint32_t s = it->slot;
-    sl__slot *slot = &cache->slots[s];
-    assert(it->state == SL_ITEM_READY && slot->state == SL_SLOT_READY && slot->item == item);
-    const void *record = cache->slab + (uint64_t)s * cache->plan.slot_bytes;
-    if (slot->unverified) {
-        sl_status status = sl__store_verify_record(cache->store, slot->layer, slot->expert, record,
-                                                   cache->verify, &t->failure);
-        if (status != SL_OK) {
-            sl__ticket_item_gone(cache, item);
-            sl__slot_forget(cache, s);
-            return status;
-        }
-        slot->unverified = false;
-    }
+    const void *record;
+    assert(it->state == SL_ITEM_READY);
+    SL_TRY(cache->mapped ? sl__mapped_record(cache, t->layer, it->expert, &record, &t->failure)
+                         : slot_record(cache, item, &record));
     it->state = SL_ITEM_GIVEN;
     t->given++;
     *ref = (sl__expert_ref){.index = item, .expert = it->expert, .record = record, .slot = s};
@@ -193,7 +220,7 @@ sl_status sl__cache_next(sl__cache *cache, sl__ticket *t, bool wait, sl__expert_
         if (cache->reads_in_flight == 0) {
             return SL_FAIL(err, SL_EINVAL,
                            "layer %u: all %u slots of the expert cache are in use by the caller",
-                           t->layer, cache->slot_count);
+                           t->layer, cache->usable_count);
         }
         uint64_t begin = sl__now_ns();
         sl__loads_collect(cache, true);
@@ -208,13 +235,17 @@ static void let_go(sl__cache *cache, uint32_t item)
     uint32_t slot = cache->ticket.items[item].slot;
     sl__ticket_item_gone(cache, item);
     cache->slots[slot].item = SL_ITEM_NONE;
-    if (cache->slots[slot].state == SL_SLOT_READY) sl__policy_add(&cache->policy, slot);
+    if (cache->slots[slot].state == SL_SLOT_READY) sl__slot_rest(cache, slot);
 }
 
 void sl__cache_release(sl__cache *cache, sl__ticket *t, const sl__expert_ref *ref)
 {
     assert(t == &cache->ticket && t->active && ref->index < t->count);
     assert(t->items[ref->index].state == SL_ITEM_GIVEN && t->items[ref->index].slot == ref->slot);
+    if (cache->mapped) {
+        t->items[ref->index].state = SL_ITEM_GONE;
+        return;
+    }
     let_go(cache, ref->index);
     pump(cache); /* the next read starts while the caller computes */
 }
@@ -226,4 +257,6 @@ void sl__cache_end(sl__cache *cache, sl__ticket *t)
         if (t->items[i].slot != SL_SLOT_NONE) let_go(cache, i);
     }
     t->active = false;
+    if (cache->usable_count > cache->target_count) sl__slots_shrink(cache);
+    pump(cache); /* what was to be read ahead waited for it */
 }

@@ -14,9 +14,34 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "cache/trace.h"
+#include "model/ranking.h"
 #include "model/routing.h"
 
+/* Of a chunk the cache hears of the last tokens: the others are forgotten by the time it ends. */
+#define NOTED_TOKENS 16u
+
 /* ---- routing --------------------------------------------------------------------------------- */
+
+/* Tells the cache, and a trace, what the router said of token t, just routed: what it thinks of all
+ * experts, not only of those it chose. */
+static void tell(const sl__moe *moe, uint32_t t)
+{
+    sl__run *run = moe->run;
+    sl__scratch *s = &run->scratch;
+    const sl__moe_desc *m = moe->m;
+    uint32_t k = m->top_k, n = sl__rank_depth(m->experts, k), *ranked = s->moe.ranked;
+    bool noted = t + NOTED_TOKENS >= moe->tokens;
+    if (!noted && !run->trace) return;
+    sl__route_scores(&m->routing, &run->kern, m->experts, s->moe.router + (size_t)t * m->experts,
+                     run->layers[moe->layer][SL_ROLE_ROUTER_CORRECTION].data, s->moe.scores);
+    sl__rank_experts(s->moe.scores, m->experts, s->moe.ids + (size_t)t * k, k, n, ranked);
+    if (noted) sl__cache_note(run->cache, moe->layer, ranked, n, k);
+    if (!run->trace) return;
+    bool guessed = moe->tokens == 1 && run->predicted_layer == moe->layer;
+    sl__trace_token(run->trace, moe->layer, ranked, n, k, guessed ? s->predicted_first : NULL,
+                    guessed ? k : 0);
+}
 
 static sl_status route(sl__moe *moe, sl_error *err)
 {
@@ -28,13 +53,15 @@ static sl_status route(sl__moe *moe, sl_error *err)
         sl__product_of(&w[SL_ROLE_ROUTER], s->normed, s->moe.router, moe->tokens);
     sl__products(run, &router, 1);
     for (uint32_t t = 0; t < moe->tokens; t++) {
-        if (!sl__route_token(&moe->m->routing, &run->kern, experts, k,
-                             s->moe.router + (size_t)t * experts, w[SL_ROLE_ROUTER_BIAS].data,
-                             w[SL_ROLE_ROUTER_CORRECTION].data, s->moe.route_tmp,
-                             s->moe.ids + (size_t)t * k, s->moe.weights + (size_t)t * k)) {
+        float *outputs = s->moe.router + (size_t)t * experts;
+        if (!sl__route_token(&moe->m->routing, &run->kern, experts, k, outputs,
+                             w[SL_ROLE_ROUTER_BIAS].data, w[SL_ROLE_ROUTER_CORRECTION].data,
+                             s->moe.route_tmp, s->moe.ids + (size_t)t * k,
+                             s->moe.weights + (size_t)t * k)) {
             return SL_FAIL(err, SL_ENUMERIC, "%s: layer %u: the router's output is not finite",
                            sl__store_path(run->store), moe->layer);
         }
+        tell(moe, t);
     }
     return SL_OK;
 }
@@ -95,8 +122,11 @@ static sl_status run_routed(sl__moe *moe, sl_error *err)
     SL_TRY(route(moe, err));
     group(moe);
     SL_TRY(sl__cache_request(cache, &ticket, moe->layer, moe->run->scratch.moe.unique,
-                             moe->unique_count, err));
-    /* The shared expert is computed while missing experts load. */
+                             moe->unique_count, moe->tokens >= SL_SCAN_TOKENS, err));
+    /* Missing experts load while the next layer's are predicted, to be read after them, and while
+     * the shared expert is computed. */
+    uint32_t next = sl__next_moe_layer(moe->run, moe->layer + 1);
+    if (next < moe->run->desc->layer_count) sl__predict_experts(moe->run, next, moe->tokens, false);
     if (moe->m->shared_intermediate > 0) sl__shared_run(moe);
     sl_status status = run_ticket(moe, ticket, err);
     sl__cache_end(cache, ticket);

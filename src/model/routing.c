@@ -114,3 +114,14 @@ bool sl__route_token(const sl__routing_desc *rule, const sl__kern *kern, uint32_
     weigh(rule, top_k, scores, ids, weights);
     return true;
 }
+
+void sl__route_scores(const sl__routing_desc *rule, const sl__kern *kern, uint32_t experts,
+                      const float *outputs, const float *correction, float *scores)
+{
+    memcpy(scores, outputs, experts * sizeof *scores);
+    if (!rule->correction) return; /* every score keeps the order of the outputs */
+    if (rule->score == SL_SCORE_SIGMOID) kern->sigmoid(scores, experts);
+    if (rule->score == SL_SCORE_SOFTMAX) kern->softmax(scores, experts);
+    for (uint32_t e = 0; e < experts; e++)
+        scores[e] += correction[e];
+}

@@ -29,4 +29,9 @@ bool sl__route_token(const sl__routing_desc *rule, const sl__kern *kern, uint32_
                      uint32_t top_k, float *outputs, const float *bias, const float *correction,
                      float *tmp, uint32_t *ids, float *weights);
 
+/* What a ranking of experts goes by: scores[experts] in the order in which the rule, groups aside,
+ * would choose. outputs: the bias added. */
+void sl__route_scores(const sl__routing_desc *rule, const sl__kern *kern, uint32_t experts,
+                      const float *outputs, const float *correction, float *scores);
+
 #endif

@@ -18,6 +18,11 @@
  * their slots come back while others load. */
 #define SL_EXPERT_BATCH_MAX 16u
 
+/* A prediction looks at so many tokens of a chunk at most, the last ones. */
+#define SL_PREDICT_TOKENS 64u
+/* A chunk of so many tokens goes through the expert cache as a scan. */
+#define SL_SCAN_TOKENS 16u
+
 /* One product y[t] = W·x[t] of a batch (Wᵀ·x[t] where W is transposed). */
 typedef struct sl__product {
     sl__weight w;
@@ -36,6 +41,7 @@ typedef struct sl__scratch {
     float *mixed;    /* [T, hidden]: what a block adds to the stream */
     float *worker;   /* [threads][worker_floats]: matmul rows, attention scores, DeltaNet chunks */
     size_t worker_floats;
+    uint32_t *predicted_first; /* [top_k]: what a prediction for one token began with */
     /* The kinds of block never run at once and share the memory behind these pointers. */
     struct {
         float *q;         /* [T, heads·D or heads·2D] */
@@ -69,6 +75,13 @@ typedef struct sl__scratch {
         float *shared_gate, *shared_up; /* [T, shared_intermediate] */
         float *shared_out;   /* [T, hidden] */
         float *shared_scale; /* [T], where the shared expert is gated */
+        /* Rankings: what a router says beyond its choice, of up to SL_PREDICT_TOKENS tokens. */
+        float *predict_normed; /* [P, hidden] */
+        float *predict_router; /* [P, experts] */
+        float *scores;         /* [experts] */
+        uint32_t *ranked;      /* [P, rank depth] */
+        uint32_t *predicted;   /* [experts] */
+        bool *listed;          /* [experts]: all false between calls */
     } moe;
 } sl__scratch;
 
@@ -78,6 +91,8 @@ size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc, uint
 
 typedef struct sl__run {
     const sl__model_desc *desc;
+    uint32_t predicted_layer;       /* of scratch.predicted_first */
+    struct sl__trace_writer *trace; /* what routers say is recorded here; NULL: nowhere */
     sl__kern kern;
     sl__pool *pool;
     sl__cache *cache;
@@ -119,6 +134,13 @@ void sl__delta_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint3
 
 /* Floats that a worker needs for a layer's MLA. */
 size_t sl__mla_worker_floats(const sl__mla_desc *mla, uint32_t context);
+
+/* Tells the expert cache what a layer will probably ask for: that layer's router on the present
+ * stream, scratch.residual of `tokens` tokens. near: nothing but that layer's mixer is still to come.
+ * Changes no result. A dense layer predicts nothing. */
+void sl__predict_experts(sl__run *run, uint32_t layer, uint32_t tokens, bool near);
+/* The first layer with routed experts from `layer` on; layer_count: none. */
+uint32_t sl__next_moe_layer(const sl__run *run, uint32_t layer);
 
 /* router_out (may be NULL) receives the router's outputs [T, experts], borrowed until the next
  * block; NULL where the layer is dense. SL_ENUMERIC names the layer whose router gave a NaN or an

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "model/ranking.h"
 #include "model/routing.h"
 
 #define ALIGN 64u
@@ -90,6 +91,13 @@ static void lay_moe(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uin
     s->moe.shared_up = floats(c, t, m->shared_intermediate);
     s->moe.shared_out = floats(c, t, hidden);
     s->moe.shared_scale = floats(c, t, 1);
+    size_t p = t < SL_PREDICT_TOKENS ? t : SL_PREDICT_TOKENS;
+    s->moe.predict_normed = floats(c, p, hidden);
+    s->moe.predict_router = floats(c, p, m->experts);
+    s->moe.scores = floats(c, 1, m->experts);
+    s->moe.ranked = numbers(c, p * sl__rank_depth(m->experts, m->top_k));
+    s->moe.predicted = numbers(c, m->experts);
+    s->moe.listed = take(c, m->experts, sizeof(bool));
 }
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
@@ -186,6 +194,7 @@ size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc, uint
     scratch->worker_floats = worker_floats(desc, tokens, context);
     scratch->worker = floats(&c, threads, scratch->worker_floats);
     const sl__layer_desc widest = largest_layer(desc);
+    scratch->predicted_first = numbers(&c, widest.moe.top_k);
     size_t shared = c.used, most;
     lay_attention(&c, scratch, &widest.attention);
     most = c.used;

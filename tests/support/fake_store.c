@@ -72,6 +72,43 @@ const char *sl__store_file_path(const sl__store *store, uint32_t file)
     return store->paths[file];
 }
 
+/* Its files are no pack's: no descriptor past the page cache, nothing to map. */
+int sl__store_direct_fd(sl__store *store, uint32_t file)
+{
+    (void)store;
+    (void)file;
+    return -1;
+}
+
+bool sl__store_is_pack(const sl__store *store)
+{
+    (void)store;
+    return false;
+}
+
+const char *sl__store_path(const sl__store *store)
+{
+    return store->paths[0];
+}
+
+const void *sl__store_map(sl__store *store, uint32_t file, sl_error *err)
+{
+    (void)err;
+    (void)store;
+    (void)file;
+    return NULL;
+}
+
+void sl__store_map_advise(sl__store *store, uint32_t file, uint64_t offset, uint64_t bytes,
+                          sl__map_advice advice)
+{
+    (void)store;
+    (void)file;
+    (void)offset;
+    (void)bytes;
+    (void)advice;
+}
+
 bool fake_store_matches(const sl__store *store, uint32_t layer, uint32_t expert, const void *record)
 {
     sl__extent extents[SL_EXPERT_EXTENTS_MAX];
