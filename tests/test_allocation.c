@@ -128,6 +128,25 @@ static void inspecting(void **state)
     fail_each("inspect", inspect_model);
 }
 
+/* Measured, remembered and recalled; that it could not be remembered is no failure. */
+static sl_status probe_model(sl_error *err)
+{
+    char file[400];
+    sl_probe_result result;
+    snprintf(file, sizeof file, "%s/disks.json", dir);
+    sl_probe_options opt = {.time_ns = 20000000, .probe_file = file, .again = true};
+    sl_status status = sl_probe("data/qwen3_5_moe_text", &opt, &result, err);
+    if (status != SL_OK) return status;
+    opt.again = false;
+    return sl_probe("data/qwen3_5_moe_text", &opt, &result, err);
+}
+
+static void probing(void **state)
+{
+    (void)state;
+    fail_each("probe", probe_model);
+}
+
 static sl_status use_tokenizer(const char *path, sl_error *err)
 {
     sl_tokenizer *tok = NULL;
@@ -251,6 +270,40 @@ static void packing(void **state)
     free(ids);
 }
 
+static sl_status write_synth(sl_error *err)
+{
+    char out[400];
+    const sl_synth_options opt = {.like = "tiny", .layers = 2, .experts = "q2", .resident = "q2"};
+    snprintf(out, sizeof out, "%s/synth", dir);
+    return sl_synth(out, &opt, err);
+}
+
+static sl_status measure_routing(sl_error *err)
+{
+    char path[400];
+    sl_engine *engine = NULL;
+    sl_session *session = NULL;
+    sl_routing_measured measured;
+    const sl_engine_options opt = {.context_tokens = 64, .threads = 2, .io_depth = 2};
+    snprintf(path, sizeof path, "%s/synth", dir);
+    sl_status status = sl_engine_open(&engine, path, &opt, err);
+    if (status == SL_OK) status = sl_session_create(&session, engine, err);
+    if (status == SL_OK) status = sl_measure_routing(session, 4, &measured, err);
+    sl_session_destroy(session);
+    sl_engine_close(engine);
+    return status;
+}
+
+static void synthetic_models(void **state)
+{
+    (void)state;
+    fail_each("synth", write_synth);
+    char left[420];
+    snprintf(left, sizeof left, "%s/synth.partial", dir);
+    assert_int_not_equal(access(left, F_OK), 0);
+    fail_each("routing", measure_routing);
+}
+
 static void decoding_allocates_nothing(void **state)
 {
     (void)state;
@@ -297,6 +350,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(opening),    cmocka_unit_test(inspecting),
         cmocka_unit_test(tokenizing), cmocka_unit_test(packing),
+        cmocka_unit_test(probing),    cmocka_unit_test(synthetic_models),
         cmocka_unit_test(rendering),
         cmocka_unit_test(decoding_allocates_nothing),
         cmocka_unit_test(detokenizing_allocates_nothing),

@@ -186,6 +186,7 @@ int main(void)
         return TEST_SKIPPED;
     }
     test_temp_dir(dir, sizeof dir);
+    setenv("XDG_CACHE_HOME", dir, 1); /* the program remembers nothing elsewhere */
     have_pack = golden_demo_pack(demo_pack, sizeof demo_pack);
     have_checkpoint = golden_demo_checkpoint(checkpoint, sizeof checkpoint);
     const struct CMUnitTest tests[] = {

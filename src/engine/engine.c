@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/pages.h"
 #include "base/sysmem.h"
+#include "engine/synth.h"
 
 /* A lossy choice: only downwards from what was trained, and only when asked for. */
 static sl_status set_top_k(sl__model_desc *desc, const char *path, uint32_t asked, sl_error *err)
@@ -67,7 +68,11 @@ static sl_status make_plan(sl_engine *engine, const char *path, const sl_engine_
         .path = path,
         .process_bytes = sl__mem_rss(),
         .free_bytes = sl__mem_available(),
+        .reads = &engine->reads,
     };
+    uint64_t memory = opt->memory_bytes ? opt->memory_bytes : in.process_bytes + in.free_bytes;
+    SL_TRY(sl__reads_choose(&engine->reads, engine->store, engine->desc.layer_count, memory, opt,
+                            err));
     return sl__plan_make(&engine->plan, &in, opt, err);
 }
 
@@ -88,6 +93,34 @@ static sl_status take_scratch(sl_engine *engine, sl_error *err)
     return SL_OK;
 }
 
+static sl__map_advice map_advice_of(sl_map_advice advice)
+{
+    switch (advice) {
+    case SL_MAP_ADVICE_RANDOM: return SL_MAP_RANDOM;
+    case SL_MAP_ADVICE_WILLNEED: return SL_MAP_WILLNEED;
+    default: return SL_MAP_NORMAL;
+    }
+}
+
+static sl_status open_cache(sl_engine *engine, const sl_engine_options *opt, sl_error *err)
+{
+    const sl__reads *reads = &engine->reads;
+    const sl__io_options io = sl__reads_io(reads);
+    const sl__cache_options cache = {.budget_bytes = engine->plan.cache,
+                                     .verify = opt->verify,
+                                     .layer_count = engine->desc.layer_count,
+                                     .direct = reads->direct,
+                                     .mapped = reads->kind == SL_IO_KIND_MMAP,
+                                     .map_advice = map_advice_of(opt->map_advice),
+                                     .prefetch = opt->prefetch,
+                                     .pool = engine->run.pool};
+    if (!cache.mapped) SL_TRY(sl__io_create(&engine->io, reads->kind, &io, err));
+    SL_TRY(sl__cache_create(&engine->run.cache, engine->store, engine->io, &cache, err));
+    if (opt->follow_memory == SL_OFF || cache.mapped) return SL_OK;
+    uint64_t least = sl__cache_minimum(engine->store, engine->desc.layer_count);
+    return sl__mempressure_create(&engine->pressure, least, NULL, err);
+}
+
 static sl_status open_parts(sl_engine *engine, const char *path, const sl_engine_options *opt,
                             sl_error *err)
 {
@@ -96,15 +129,11 @@ static sl_status open_parts(sl_engine *engine, const char *path, const sl_engine
     SL_TRY(make_plan(engine, path, opt, err));
     SL_TRY(take_scratch(engine, err));
     SL_TRY(sl__load_weights(engine, opt->verify, err));
-    const sl__io_options io = {.depth = opt->io_depth, .split_bytes = opt->io_split_bytes};
-    SL_TRY(sl__io_create(&engine->io, SL_IO_KIND_PREAD, &io, err));
-    const sl__cache_options cache = {.budget_bytes = engine->plan.cache,
-                                     .verify = opt->verify,
-                                     .layer_count = engine->desc.layer_count};
-    SL_TRY(sl__cache_create(&engine->run.cache, engine->store, engine->io, &cache, err));
     SL_TRY(sl__pool_create(&engine->run.pool, engine->plan.threads, err));
+    SL_TRY(open_cache(engine, opt, err));
     engine->run.desc = &engine->desc;
     engine->run.store = engine->store;
+    engine->run.predicted_layer = UINT32_MAX;
     return SL_OK;
 }
 
@@ -128,7 +157,9 @@ void sl_engine_close(sl_engine *engine)
 {
     if (!engine) return;
     sl__pool_destroy(engine->run.pool);
+    if (engine->run.trace) sl_engine_trace_end(engine, NULL);
     if (engine->run.cache) sl__cache_destroy(engine->run.cache);
+    sl__mempressure_destroy(engine->pressure);
     sl__io_destroy(engine->io);
     sl__pages_free(engine->scratch, engine->scratch_bytes);
     sl__pages_free(engine->weights, engine->weights_bytes);
@@ -188,14 +219,23 @@ void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
         .cache_bytes = plan->cache,
         .process_bytes = plan->process,
         .embedding_resident = plan->embedding_resident,
+        .io = engine->reads.kind,
+        .direct = engine->reads.direct,
+        .io_depth = engine->reads.depth,
+        .io_split_bytes = engine->reads.split_bytes,
+        .disk_bytes_per_s = engine->reads.bytes_per_s,
     };
+    sl__synth_mark mark;
+    info->synthetic = sl__synth_read_mark(sl__store_config(engine->store), &mark);
     add_experts(engine, info);
 }
 
 void sl_engine_stats_get(const sl_engine *engine, sl_stats *stats)
 {
     sl__cache_stats cache;
+    sl__io_stats io = {0};
     sl__cache_stats_get(engine->run.cache, &cache);
+    if (engine->io) sl__io_stats_get(engine->io, &io);
     *stats = (sl_stats){
         .tokens = engine->tokens,
         .expert_requests = cache.requests,
@@ -204,8 +244,24 @@ void sl_engine_stats_get(const sl_engine *engine, sl_stats *stats)
         .expert_misses = cache.misses,
         .expert_evictions = cache.evictions,
         .bytes_needed = cache.bytes_needed,
+        .bytes_missing = cache.bytes_missing,
         .bytes_read = cache.bytes_read + engine->embedding_bytes_read,
         .wait_ns = cache.wait_ns,
+        .verify_ns = cache.verify_ns,
         .forward_ns = engine->forward_ns,
+        .read_ns = io.busy_ns,
+        .io_cpu_ns = io.cpu_ns,
+        .prefetch_reads = cache.prefetch_reads,
+        .prefetch_useful = cache.prefetch_useful,
+        .prefetch_late = cache.prefetch_late,
+        .prefetch_wasted = cache.prefetch_wasted,
+        .prefetch_cancelled = cache.prefetch_cancelled,
+        .prefetch_bytes = cache.prefetch_bytes,
+        .prefetch_wasted_bytes = cache.prefetch_wasted_bytes,
+        .prefetch_on = cache.prefetch_on,
+        .predicted = cache.predicted,
+        .predicted_right = cache.predicted_right,
+        .cache_bytes = cache.budget_bytes,
+        .cache_resizes = cache.resizes,
     };
 }

@@ -8,6 +8,7 @@
 #define SL_ENGINE_ENGINE_H
 
 #include "base/arena.h"
+#include "base/mempressure.h"
 #include "io/io.h"
 #include "model/family.h"
 #include "model/run.h"
@@ -32,8 +33,31 @@ static inline uint64_t sl__plan_used(const sl__plan *plan)
     return plan->process + plan->resident + plan->state + plan->scratch + plan->io;
 }
 
+/* How experts are read. */
+typedef struct sl__reads {
+    sl_io_kind kind; /* never AUTO */
+    bool direct, bounce;
+    uint32_t depth;       /* 0: the I/O engine's default, as split_bytes */
+    uint64_t split_bytes;
+    uint32_t max_reads;   /* in flight: a layer's experts at once, as far as that is sensible */
+    double bytes_per_s;   /* as probed; 0: not probed */
+} sl__reads;
+
+static inline sl__io_options sl__reads_io(const sl__reads *reads)
+{
+    return (sl__io_options){.depth = reads->depth, .split_bytes = reads->split_bytes,
+                            .max_reads = reads->max_reads,
+                            .bounce = reads->bounce};
+}
+
+/* Chooses, probing the disk where something is left open and the experts of the first `layers`
+ * layers do not fit in memory_bytes. */
+sl_status sl__reads_choose(sl__reads *reads, sl__store *store, uint32_t layers,
+                           uint64_t memory_bytes, const sl_engine_options *opt, sl_error *err);
+
 /* What a plan is made from. */
 typedef struct sl__plan_input {
+    const sl__reads *reads;
     const sl__model_desc *desc;
     const sl__family *family;
     const sl__store *store;
@@ -70,7 +94,8 @@ static inline uint64_t sl__state_table_bytes(const sl__model_desc *desc)
 /* Sees what the forward pass computes; for tests and research. data: [count, width], borrowed. */
 typedef enum sl__observed {
     SL_OBSERVED_HIDDEN, /* layer 0: embeddings; j: after layer j-1, the last after the final norm */
-    SL_OBSERVED_ROUTER, /* router outputs of a layer, [count, experts] */
+    SL_OBSERVED_MIXED,  /* the stream where a layer's router sees it: after its mixer, not normed */
+    SL_OBSERVED_ROUTER, /* router outputs of a layer, [count, experts]; scratch.moe.ids are set */
 } sl__observed;
 typedef void (*sl__observer_fn)(void *ctx, sl__observed what, uint32_t layer, uint32_t first,
                                 uint32_t count, uint32_t width, const float *data);
@@ -80,8 +105,10 @@ struct sl_engine {
     sl__arena arena; /* load: descriptions, weights' tables */
     const sl__family *family;
     sl__model_desc desc;
+    sl__reads reads;
     sl__plan plan;
     sl__run run;
+    sl__mempressure *pressure; /* NULL: the budget is not moved */
     sl__io *io;
     char *weights;          /* resident weights, one block */
     size_t weights_bytes;
@@ -123,5 +150,11 @@ sl_status sl__forward(sl_session *session, const int32_t *ids, uint32_t count, s
 /* Final norm and head of tokens [first, first + count) of the chunk, count <= SL_LOGITS_ROWS, into
  * engine->logits. */
 void sl__head(sl_session *session, uint32_t first, uint32_t count);
+
+/* How the files of a store are read best: remembered in probe_file (may be NULL) for their disk,
+ * else measured, in half a second at most, and remembered there if that can be written. The experts
+ * are bound already. The rest is as sl__probe_run says. */
+sl_status sl__engine_probe(sl_probe_result *out, sl__store *store, uint64_t expert_bytes,
+                           const char *probe_file, sl_error *err);
 
 #endif

@@ -73,9 +73,14 @@ static sl_status run_layer(sl_session *session, uint32_t layer, uint32_t count, 
     sl__scratch *s = &run->scratch;
     const sl__weight *w = run->layers[layer];
     uint32_t hidden = run->desc->hidden;
+    /* A chunk's was guessed at while the layer before ran, but for the first. */
+    if (count < SL_SCAN_TOKENS || layer == sl__next_moe_layer(run, 0)) {
+        sl__predict_experts(run, layer, count, true);
+    }
     sl__norm_rows(run, s->normed, s->residual, &w[SL_ROLE_MIXER_NORM], count, hidden);
     mix(session, layer, count);
     add_to_stream(run, count);
+    observe(session, SL_OBSERVED_MIXED, layer, count, hidden, s->residual);
     sl__norm_rows(run, s->normed, s->residual, &w[SL_ROLE_FFN_NORM], count, hidden);
     const float *router;
     SL_TRY(sl__moe_block(run, layer, count, &router, err));

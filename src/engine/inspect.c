@@ -9,6 +9,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/sysmem.h"
+#include "engine/synth.h"
 
 struct inspector {
     sl__store *store;
@@ -113,6 +114,11 @@ static void describe(struct inspector *in)
     snprintf(info->family, sizeof info->family, "%s", desc->family);
     snprintf(info->format, sizeof info->format, "%s",
              sl__store_is_pack(in->store) ? "pack" : "safetensors");
+    sl__synth_mark mark;
+    info->synthetic = sl__synth_read_mark(sl__store_config(in->store), &mark);
+    info->synthetic_uniform = mark.uniform;
+    info->synthetic_overlap = mark.overlap;
+    info->synthetic_predictable = mark.predictable;
     info->layers = desc->layer_count;
     info->mtp_layers = desc->mtp_layer_count;
     info->hidden_size = desc->hidden;
@@ -159,8 +165,9 @@ static sl_status inspect(struct inspector *in, const char *path, sl_error *err)
         sl__path_join(text, sizeof text, sl__store_folder(in->store), "chat_template.jinja",
                       NULL) == SL_OK && sl__file_exists(text);
     info->free_memory_bytes = sl__mem_available();
-    const sl__plan_input plan = {.desc = &in->desc, .family = in->family, .store = in->store,
-                                 .path = path,
+    const sl__reads reads = {.kind = SL_IO_KIND_PREAD};
+    const sl__plan_input plan = {.reads = &reads, .desc = &in->desc, .family = in->family,
+                                 .store = in->store, .path = path,
                                  .process_bytes = sl__mem_rss() + tokenizer_bytes,
                                  .free_bytes = info->free_memory_bytes};
     sl_engine_options opt = {.context_tokens = 4096};

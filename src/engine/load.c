@@ -180,7 +180,7 @@ static sl_status load_tensor(void *ctx, int64_t layer, const sl__tensor_spec *sp
 sl_status sl__load_weights(sl_engine *engine, sl_verify_rule verify, sl_error *err)
 {
     engine->weights_bytes = (size_t)engine->plan.resident;
-    engine->weights = sl__pages_alloc(engine->weights_bytes);
+    engine->weights = sl__pages_alloc_huge(engine->weights_bytes);
     engine->run.layers = sl__arena_alloc(&engine->arena, engine->desc.layer_count,
                                          sizeof *engine->run.layers);
     if (!engine->weights || !engine->run.layers) return SL_FAIL_NOMEM(err, "resident weights");

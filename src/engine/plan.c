@@ -39,10 +39,10 @@ static uint64_t scratch_bytes(const sl__model_desc *desc, const sl__plan *plan, 
     return bytes + sl__embedding_row_bytes(desc);
 }
 
-static uint64_t io_bytes(const sl_engine_options *opt)
+static uint64_t io_bytes(const sl__reads *reads)
 {
-    const sl__io_options io = {.depth = opt->io_depth, .split_bytes = opt->io_split_bytes};
-    return sl__io_footprint(SL_IO_KIND_PREAD, &io, false);
+    const sl__io_options io = sl__reads_io(reads);
+    return reads->kind == SL_IO_KIND_MMAP ? 0 : sl__io_footprint(reads->kind, &io, reads->bounce);
 }
 
 struct needs {
@@ -54,6 +54,11 @@ static sl_status gather_needs(struct needs *needs, const sl__plan_input *in, sl_
 {
     SL_TRY(sl__resident_bytes(in->store, in->family, in->desc, &needs->weights, &needs->embedding,
                               err));
+    if (in->reads->kind == SL_IO_KIND_MMAP) { /* the page cache is not ours */
+        needs->cache_minimum = needs->cache_maximum =
+            sl__cache_mapped_bytes(in->store, in->desc->layer_count);
+        return SL_OK;
+    }
     needs->cache_minimum = sl__cache_minimum(in->store, in->desc->layer_count);
     needs->cache_maximum = sl__cache_maximum(in->store, in->desc->layer_count);
     return SL_OK;
@@ -82,7 +87,7 @@ static sl_status resolve(sl__plan *plan, const sl__plan_input *in, const sl_engi
                                                   : CONTEXT_DEFAULT;
     if (plan->context_tokens > most) plan->context_tokens = most;
     plan->process = in->process_bytes + MISC_BYTES + plan->threads * STACK_TOUCHED_BYTES;
-    plan->io = io_bytes(opt);
+    plan->io = io_bytes(in->reads);
     plan->budget = opt->memory_bytes;
     if (plan->budget == 0) {
         uint64_t margin = in->free_bytes / 16;
@@ -179,7 +184,7 @@ static sl_status too_small(const sl__plan *plan, const sl__plan_input *in, uint6
 sl_status sl__plan_make(sl__plan *plan, const sl__plan_input *in, const sl_engine_options *opt,
                         sl_error *err)
 {
-    struct needs needs;
+    struct needs needs = {0};
     *plan = (sl__plan){0};
     SL_TRY(gather_needs(&needs, in, err));
     SL_TRY(resolve(plan, in, opt, err));
@@ -198,7 +203,7 @@ sl_status sl__plan_make(sl__plan *plan, const sl__plan_input *in, const sl_engin
 
 uint64_t sl__plan_minimum(const sl__plan_input *in, const sl_engine_options *opt)
 {
-    struct needs needs;
+    struct needs needs = {0};
     sl__plan plan = {0};
     if (gather_needs(&needs, in, NULL) != SL_OK || resolve(&plan, in, opt, NULL) != SL_OK) {
         return UINT64_MAX;

@@ -100,6 +100,17 @@ static sl_status check_call(const sl_session *session, const int32_t *ids, size_
     return SL_OK;
 }
 
+/* The expert cache gives back what others need, and takes it again when they do not. */
+static void follow_memory(sl_engine *engine)
+{
+    if (!engine->pressure) return;
+    sl__cache_stats stats;
+    sl__cache_stats_get(engine->run.cache, &stats);
+    uint64_t target = sl__mempressure_target(engine->pressure, engine->plan.cache,
+                                             stats.budget_bytes, sl__now_ns());
+    if (target != stats.budget_bytes) sl__cache_resize(engine->run.cache, target);
+}
+
 /* The logits that the caller wants of one chunk. */
 static sl_status give_logits(sl_session *session, size_t done, uint32_t chunk, size_t count,
                              float *last, sl_logits_fn fn, void *ctx)
@@ -134,6 +145,7 @@ sl_status sl_session_eval(sl_session *session, const int32_t *ids, size_t count,
         size_t left = count - done;
         uint32_t chunk = engine->plan.chunk_tokens;
         if (left < chunk) chunk = (uint32_t)left;
+        follow_memory(engine);
         status = sl__forward(session, ids + done, chunk, err);
         if (status == SL_OK) {
             status = give_logits(session, done, chunk, count, logits, fn, ctx);
