@@ -1,5 +1,5 @@
-/* How fast the demo runs here: prefill and decode tokens a second (experts in memory, and streamed
- * with an eighth of them in memory), time to the first token from a cold start, tokenizer MB/s.
+/* What `sluice bench` does not measure of the demo: the time from starting the program to its first
+ * token, and the tokenizer's MB/s.
  *
  *     bench_demo [OUT.json]
  *
@@ -16,13 +16,10 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/sysmem.h"
 #include "sluice.h"
 
 #define ROUNDS 7
-#define PREFILL_TOKENS 512
-#define DECODE_TOKENS 64
 #define TOKENIZER_BYTES ((size_t)4 << 20)
 
 typedef struct series {
@@ -32,11 +29,6 @@ typedef struct series {
 } series;
 
 enum {
-    PREFILL,
-    PREFILL_STREAMED,
-    DECODE,
-    DECODE_STREAMED,
-    STREAMED_BYTES,
     FIRST_TOKEN_COLD,
     FIRST_TOKEN_WARM,
     TOKENIZER,
@@ -44,11 +36,6 @@ enum {
 };
 
 static series all[SERIES_COUNT] = {
-    [PREFILL] = {"prefill, experts in memory", "tok/s", {0}, 0},
-    [PREFILL_STREAMED] = {"prefill, 1/8 of the experts in memory", "tok/s", {0}, 0},
-    [DECODE] = {"decode, experts in memory", "tok/s", {0}, 0},
-    [DECODE_STREAMED] = {"decode, 1/8 of the experts in memory", "tok/s", {0}, 0},
-    [STREAMED_BYTES] = {"read from files, decode so", "KiB/tok", {0}, 0},
     [FIRST_TOKEN_COLD] = {"first token, process start included, cold", "ms", {0}, 0},
     [FIRST_TOKEN_WARM] = {"first token, process start included, warm", "ms", {0}, 0},
     [TOKENIZER] = {"tokenizer", "MB/s", {0}, 0},
@@ -78,7 +65,7 @@ static double seconds_since(uint64_t begin_ns) { return (double)(sl__now_ns() - 
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
-/* The windows of the reference file: ids to prefill, and their text for the tokenizer. */
+/* The windows of the reference file, whose text the tokenizer gets. */
 static int32_t *window_ids(size_t wanted)
 {
     json_t *root = json_load_file(BENCH_TEXT, 0, NULL);
@@ -123,60 +110,6 @@ static char *long_text(const sl_tokenizer *tok)
     free(piece);
     free(ids);
     return text;
-}
-
-/* ---- the model ------------------------------------------------------------------------------- */
-
-typedef struct model {
-    sl_engine *engine;
-    sl_session *session;
-    float *logits;
-} model;
-
-static model open_model(uint64_t cache_bytes)
-{
-    model m = {0};
-    sl_error err = {0};
-    const sl_engine_options opt = {.cache_bytes = cache_bytes, .context_tokens = 1024};
-    if (sl_engine_open(&m.engine, BENCH_DEMO, &opt, &err) != SL_OK ||
-        sl_session_create(&m.session, m.engine, &err) != SL_OK) {
-        die(err.message);
-    }
-    sl_engine_info info;
-    sl_engine_info_get(m.engine, &info);
-    m.logits = malloc(info.vocab_size * sizeof *m.logits);
-    if (!m.logits) die("out of memory");
-    return m;
-}
-
-static void close_model(model *m)
-{
-    free(m->logits);
-    sl_session_destroy(m->session);
-    sl_engine_close(m->engine);
-}
-
-/* Prefills a window, then decodes the ids of the next one: the same work every time. */
-static void bench_model(model *m, const int32_t *ids, int prefill, int decode, int bytes)
-{
-    sl_error err = {0};
-    sl_stats before, after;
-    sl_session_reset(m->session);
-    uint64_t begin = sl__now_ns();
-    if (sl_session_eval(m->session, ids, PREFILL_TOKENS, m->logits, NULL, NULL, &err) != SL_OK)
-        die(err.message);
-    note(prefill, PREFILL_TOKENS / seconds_since(begin));
-    sl_engine_stats_get(m->engine, &before);
-    begin = sl__now_ns();
-    for (int i = 0; i < DECODE_TOKENS; i++) {
-        const int32_t *id = &ids[PREFILL_TOKENS + i];
-        if (sl_session_eval(m->session, id, 1, m->logits, NULL, NULL, &err) != SL_OK)
-            die(err.message);
-    }
-    note(decode, DECODE_TOKENS / seconds_since(begin));
-    sl_engine_stats_get(m->engine, &after);
-    if (bytes >= 0)
-        note(bytes, (double)(after.bytes_read - before.bytes_read) / 1024 / DECODE_TOKENS);
 }
 
 /* ---- cold starts ----------------------------------------------------------------------------- */
@@ -253,23 +186,13 @@ int main(int argc, char **argv)
     if (argc > 2) die("usage: bench_demo [OUT.json]");
     if (sl_tokenizer_open(&tok, BENCH_DEMO, &err) != SL_OK) die(err.message);
     char *text = long_text(tok);
-    int32_t *ids = window_ids(PREFILL_TOKENS + DECODE_TOKENS);
-    model whole = open_model(0);
-    sl_engine_info info;
-    sl_engine_info_get(whole.engine, &info);
-    model streamed = open_model(info.experts_bytes / 8);
     for (int round = 0; round < ROUNDS; round++) {
-        bench_model(&whole, ids, PREFILL, DECODE, -1);
-        bench_model(&streamed, ids, PREFILL_STREAMED, DECODE_STREAMED, STREAMED_BYTES);
         bench_tokenizer(tok, text, TOKENIZER_BYTES);
         drop_from_page_cache();
         bench_start(FIRST_TOKEN_COLD);
         bench_start(FIRST_TOKEN_WARM);
     }
     report(argc == 2 ? argv[1] : NULL);
-    close_model(&whole);
-    close_model(&streamed);
-    free(ids);
     free(text);
     sl_tokenizer_close(tok);
     return 0;

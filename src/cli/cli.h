@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #include "base/buffer.h"
+#include "base/file.h"
 #include "sluice.h"
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 }; /* exit codes */
@@ -39,7 +40,8 @@ struct cli_call {
 };
 
 extern const cli_command cli_cmd_run, cli_cmd_logits, cli_cmd_eval_nll, cli_cmd_tokenize,
-    cli_cmd_detokenize, cli_cmd_render, cli_cmd_inspect, cli_cmd_pack;
+    cli_cmd_detokenize, cli_cmd_render, cli_cmd_inspect, cli_cmd_pack, cli_cmd_probe, cli_cmd_bench,
+    cli_cmd_synth, cli_cmd_trace_record, cli_cmd_trace_inspect, cli_cmd_trace_simulate;
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -167,11 +169,11 @@ sl_status cli_ids_check(const cli_ids *ids, uint32_t vocab_size, sl_error *err);
 
 /* ---- the model ------------------------------------------------------------------------------- */
 
-enum { CLI_ENGINE_OPTIONS = 11 };
+enum { CLI_ENGINE_OPTIONS = 12 };
 
 typedef struct cli_engine_options {
     sl_engine_options engine;
-    const char *verify, *io, *direct, *prefetch; /* choices */
+    const char *verify, *io, *direct, *prefetch, *map_advice; /* choices */
 } cli_engine_options;
 
 /* The options of every command that runs a model. */
@@ -180,6 +182,15 @@ void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *
 /* Opens a model, and a session on it where session is not NULL. On failure nothing is open. */
 sl_status cli_engine_open(sl_engine **engine, sl_session **session, const char *path,
                           const cli_engine_options *opt, sl_error *err);
+
+/* Where the probe's findings are remembered: disks.json in the user's cache folder, which is made
+ * where it is missing, for the user alone. False where there is no home for it. */
+bool cli_probe_file(char out[SL_PATH_MAX]);
+/* The folder of all programs' caches, which need not be there; false where none is known. */
+bool cli_cache_home(char *out, size_t out_size);
+
+/* Runs a model for `tokens` tokens of its own and prints how it routes. */
+sl_status cli_measure_routing(const char *path, uint32_t tokens, sl_error *err);
 
 /* Where the demo model lies; SL_EIO where it is nowhere. */
 sl_status cli_demo_path(char *out, size_t out_size, const char *program, sl_error *err);

@@ -43,6 +43,7 @@ static void print_architecture(const char *path, const sl_model_info *info)
 {
     char all[CLI_FIGURE], active[CLI_FIGURE];
     printf("%s\n", path);
+    if (info->synthetic) cli_row(stdout, "weights", "SYNTHETIC: random weights");
     cli_row(stdout, "model", "%s, %s", info->family, info->format);
     cli_row(stdout, "parameters", "%s, %s of them a token", cli_quantity(all, info->parameters),
             cli_quantity(active, info->active_parameters));
@@ -139,10 +140,11 @@ static sl_status print_json(const sl_model_info *info, sl_error *err)
     };
     /* The path is left out: it need not be UTF-8, and the caller knows it. */
     json_t *root =
-        json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:b}", "family", info->family, "format",
+        json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:b, s:b}", "family", info->family, "format",
                   info->format, "expert_types", info->expert_types, "resident_types",
                   info->resident_types, "has_tokenizer", (int)info->has_tokenizer,
-                  "has_chat_template", (int)info->has_chat_template, "fits", (int)fits(info));
+                  "has_chat_template", (int)info->has_chat_template, "fits", (int)fits(info),
+                  "synthetic", (int)info->synthetic);
     bool ok = root != NULL;
     for (size_t i = 0; ok && i < sizeof numbers / sizeof numbers[0]; i++)
         ok = json_object_set_new(root, numbers[i].key,
@@ -159,13 +161,20 @@ static sl_status print_json(const sl_model_info *info, sl_error *err)
 static int run_command(const cli_call *call)
 {
     const char *model;
-    bool json = false;
+    bool json = false, routing = false, tokens_given = false;
+    uint32_t tokens = 64;
     const cli_option options[] = {
         {0, "json", NULL, CLI_FLAG, &json, 0, 0, NULL, "every figure, as JSON", NULL},
+        {0, "routing", NULL, CLI_FLAG, &routing, 0, 0, NULL,
+         "run the model and measure how it routes", NULL},
+        {0, "tokens", "N", CLI_U32, &tokens, 2, 0, "a whole number above 1",
+         "tokens to measure over (default: 64)", &tokens_given},
     };
-    const cli_group groups[] = {{NULL, options, 1}};
+    const cli_group groups[] = {{NULL, options, sizeof options / sizeof options[0]}};
     int code;
     if (!cli_parse(call, groups, 1, &model, &code)) return code;
+    if (tokens_given && !routing) return cli_usage(call->command, "--tokens goes with --routing");
+    if (json && routing) return cli_usage(call->command, "give one of --json and --routing");
 
     sl_error err = {0};
     sl_model_info info;
@@ -177,14 +186,17 @@ static int run_command(const cli_call *call)
         print_sizes(&info);
         print_fit(&info);
     }
+    if (status == SL_OK && routing) status = cli_measure_routing(model, tokens, &err);
     return status == SL_OK ? CLI_OK : cli_fail_error(&err);
 }
 
 const cli_command cli_cmd_inspect = {
     .name = "inspect",
-    .args = "MODEL [--json]",
+    .args = "MODEL [--json | --routing]",
     .summary = "Say what a model is, and whether it will fit here",
-    .details = "Reads the headers alone, no weights.\n",
+    .details = "Reads the headers alone, no weights. --routing opens the model and lets it write\n"
+               "some tokens of its own: how many of a token's experts the token before had chosen\n"
+               "too, and how many the layer's router foretold a layer earlier.\n",
     .args_min = 1,
     .args_max = 1,
     .run = run_command,

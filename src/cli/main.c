@@ -7,8 +7,11 @@
 #include "cli/cli.h"
 
 static const cli_command *const commands[] = {
-    &cli_cmd_run,        &cli_cmd_inspect, &cli_cmd_pack,     &cli_cmd_tokenize,
-    &cli_cmd_detokenize, &cli_cmd_render,  &cli_cmd_logits,   &cli_cmd_eval_nll,
+    &cli_cmd_run,           &cli_cmd_bench,        &cli_cmd_inspect,
+    &cli_cmd_pack,          &cli_cmd_synth,        &cli_cmd_tokenize,
+    &cli_cmd_detokenize,    &cli_cmd_render,       &cli_cmd_logits,
+    &cli_cmd_eval_nll,      &cli_cmd_probe,        &cli_cmd_trace_record,
+    &cli_cmd_trace_inspect, &cli_cmd_trace_simulate,
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -18,7 +21,7 @@ static void print_help(void)
            "Runs Mixture-of-Experts language models whose experts stay on the disk.\n\n"
            "commands:\n");
     for (size_t i = 0; i < COMMANDS; i++)
-        printf("  %-12s %s\n", commands[i]->name, commands[i]->summary);
+        printf("  %-15s %s\n", commands[i]->name, commands[i]->summary);
     printf("\n'sluice COMMAND --help' says more. Exit codes: 0 done, 1 failed, 2 wrong usage.\n");
 }
 

@@ -2,6 +2,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fail.h"
@@ -24,8 +25,10 @@ void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *
          "read past the system's page cache (default: auto)", NULL},
         {0, "io-depth", "N", CLI_U32, &e->io_depth, 1, 1024, "a number from 1 to 1024",
          "pieces read at a time (default: as the disk was measured)", NULL},
+        {0, "map-advice", "normal|random|willneed", CLI_CHOICE, &opt->map_advice, 0, 0, NULL,
+         "what the system is told of mapped files, with --io mmap", NULL},
         {0, "prefetch", "auto|on|off", CLI_CHOICE, &opt->prefetch, 0, 0, NULL,
-         "read the next layer's likely experts ahead (default: auto, while it pays)", NULL},
+         "read the next layer's likely experts ahead (default: auto)", NULL},
         {0, "ctx", "N", CLI_U32, &e->context_tokens, 1, 0, "a whole number above 0",
          "the longest sequence in tokens (default: what the call needs, or 4096)", NULL},
         {0, "chunk", "N", CLI_U32, &e->chunk_tokens, 1, 0, "a whole number above 0",
@@ -47,6 +50,13 @@ static sl_io_kind io_kind_of(const char *word)
     return kind;
 }
 
+static sl_map_advice map_advice_of(const char *word)
+{
+    if (word && strcmp(word, "random") == 0) return SL_MAP_ADVICE_RANDOM;
+    if (word && strcmp(word, "willneed") == 0) return SL_MAP_ADVICE_WILLNEED;
+    return SL_MAP_ADVICE_NORMAL;
+}
+
 static sl_switch switch_of(const char *word)
 {
     if (word && strcmp(word, "on") == 0) return SL_ON;
@@ -58,12 +68,15 @@ sl_status cli_engine_open(sl_engine **engine, sl_session **session, const char *
                           const cli_engine_options *opt, sl_error *err)
 {
     sl_engine_options options = opt->engine;
+    char probe_file[SL_PATH_MAX];
+    if (cli_probe_file(probe_file)) options.probe_file = probe_file;
     options.verify = SL_VERIFY_FIRST;
     if (opt->verify && strcmp(opt->verify, "all") == 0) options.verify = SL_VERIFY_ALL;
     if (opt->verify && strcmp(opt->verify, "none") == 0) options.verify = SL_VERIFY_NONE;
     options.io = io_kind_of(opt->io);
     options.direct = switch_of(opt->direct);
     options.prefetch = switch_of(opt->prefetch);
+    options.map_advice = map_advice_of(opt->map_advice);
     SL_TRY(sl_engine_open(engine, path, &options, err));
     if (!session) return SL_OK;
     sl_status status = sl_session_create(session, *engine, err);
@@ -72,6 +85,22 @@ sl_status cli_engine_open(sl_engine **engine, sl_session **session, const char *
         *engine = NULL;
     }
     return status;
+}
+
+/* ---- the probe's memory ---------------------------------------------------------------------- */
+
+static bool make_folder(const char *path)
+{
+    return mkdir(path, 0700) == 0 || sl__file_is_dir(path);
+}
+
+bool cli_probe_file(char out[SL_PATH_MAX])
+{
+    char home[SL_PATH_MAX], folder[SL_PATH_MAX];
+    if (!cli_cache_home(home, sizeof home)) return false;
+    return sl__path_join(folder, sizeof folder, home, "sluice", NULL) == SL_OK &&
+           make_folder(home) && make_folder(folder) &&
+           sl__path_join(out, SL_PATH_MAX, folder, "disks.json", NULL) == SL_OK;
 }
 
 /* ---- the demo -------------------------------------------------------------------------------- */

@@ -1,22 +1,14 @@
 /* The table after a run: speed, and beside it everything that the speed depends on. */
 #include <inttypes.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/sysmem.h"
 #include "cli/cmd_run.h"
 
-/* The highest resident size of the process so far: the system's own figure where /proc has one. */
+/* The highest resident size of the process so far. */
 static uint64_t peak_rss(uint64_t seen_bytes)
 {
-    FILE *file = fopen("/proc/self/status", "r");
-    if (!file) return seen_bytes;
-    char line[256];
-    uint64_t kib = 0;
-    while (kib == 0 && fgets(line, sizeof line, file))
-        if (strncmp(line, "VmHWM:", 6) == 0) kib = strtoull(line + 6, NULL, 10);
-    fclose(file);
-    return kib * 1024 > seen_bytes ? kib * 1024 : seen_bytes;
+    uint64_t peak = sl__mem_rss_peak();
+    return peak > seen_bytes ? peak : seen_bytes;
 }
 
 static const char *plural(size_t count)
@@ -114,6 +106,7 @@ void run_report_print(const run_report *r, FILE *to)
     };
     fprintf(to, "\n");
     cli_row(to, "model", "%s (%s)", r->model, r->info.family);
+    if (r->info.synthetic) cli_row(to, "weights", "SYNTHETIC: random weights");
     cli_row(to, "generated", "%" PRIu32 " token%s, %s", r->generated_tokens,
             plural(r->generated_tokens), stops[r->stop]);
     print_speed(r, to);

@@ -10,6 +10,7 @@ fi
 export SLUICE_DEMO=$model
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/sluice-commands.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
+export XDG_CACHE_HOME=$tmp/cache # what is remembered of the disk
 failures=0
 
 fail() {
@@ -225,6 +226,62 @@ if [ $interrupted = 0 ] && ! grep -Eq "$reasons" "$tmp/long.err"; then
     fail "run does not say why it ended"
 fi
 
+# ---- probe
+
+disks=$tmp/cache/sluice/disks.json
+rm -rf "$tmp/cache"
+good probe probe --time 0.2 --json # the demo is the default
+for key in device io direct split_bytes depth bytes_per_s best_bytes_per_s memory_bytes_per_s \
+    remembered points; do
+    grep -q "^  \"$key\": " "$tmp/probe" || fail "probe --json lacks $key"
+done
+grep -q '"remembered": false' "$tmp/probe" || fail "the first probe remembers something"
+[ "$(stat -c %a "$tmp/cache/sluice" 2>"$tmp/stat" || echo 700)" = 700 ] ||
+    fail "the folder of what is remembered is not the user's alone"
+if [ -e "$disks" ]; then # else the demo lies in memory
+    good probe.again probe "$model" --json
+    grep -q '"remembered": true' "$tmp/probe.again" || fail "the second probe measures"
+    good probe.table probe
+    grep -q "^  from  *$disks" "$tmp/probe.table" || fail "probe does not say where it knows from"
+    echo '{"version": 1' >"$disks"
+    good probe.damaged probe --time 0.2 --json
+    grep -q '"remembered": false' "$tmp/probe.damaged" || fail "a damaged file is remembered"
+fi
+good probe.table probe "$model" --again --time 0.1
+for label in disk choice reads memory measured; do
+    grep -q "^  $label  " "$tmp/probe.table" || fail "probe lacks $label"
+done
+head -c 3000000 /dev/urandom >"$tmp/plain.bin"
+good plain.probe probe "$tmp/plain.bin" --expert 100K --time 0.1
+echo 0 >"$tmp/cache.file"
+XDG_CACHE_HOME=$tmp/cache.file good homeless probe --time 0.1 # no folder can be made there
+XDG_CACHE_HOME='' HOME='' good homeless probe --time 0.1
+
+# ---- trace
+
+echo '[1, 2, 3]' >"$tmp/trace.ids"
+echo '4 5 6 7' >>"$tmp/trace.ids"
+good traced trace record "$model" --ids "$tmp/trace.ids" --out "$tmp/ids.trace"
+grep -qx "$tmp/ids.trace: 7 tokens" "$tmp/traced.err" || fail "record says $(cat "$tmp/traced.err")"
+bad "$tmp/ids.trace: already exists*" trace record "$model" -p x --out "$tmp/ids.trace"
+good written trace record "$model" -p "$prompt" -n 30 --seed 5 --out "$tmp/text.trace"
+good about trace inspect "$tmp/ids.trace"
+grep -Eqx ' *tokens +7' "$tmp/about" || fail "inspect of a trace says $(cat "$tmp/about")"
+good about.json trace inspect "$tmp/ids.trace" --json
+grep -q '^{"tokens":7,.*"predictable":' "$tmp/about.json" || fail "$(cat "$tmp/about.json")"
+good table trace simulate "$tmp/text.trace" --slots 64,50%
+[ "$(grep -c '^ *[0-9][0-9]* ' "$tmp/table")" = 2 ] || fail "simulate says $(cat "$tmp/table")"
+good counts trace simulate "$tmp/text.trace" --slots 64 --policy lru,belady --json
+grep -q '"slots":64,"policy":"belady","requests":' "$tmp/counts" || fail "$(cat "$tmp/counts")"
+bad '*1 slots are too few*' trace simulate "$tmp/text.trace" --slots 1
+bad '*not a trace of routing' trace inspect "$tmp/trace.ids"
+for list in '' 0 x 1,,2 101% 5%% -1 1.5; do
+    "$sluice" trace simulate "$tmp/text.trace" --slots "$list" >"$tmp/bad" 2>"$tmp/bad.err"
+    [ $? = 2 ] || fail "--slots '$list' is taken"
+done
+"$sluice" trace simulate "$tmp/text.trace" --policy lru,fifo >"$tmp/bad" 2>"$tmp/bad.err"
+[ $? = 2 ] || fail "--policy lru,fifo is taken"
+
 # ---- pack
 
 good packed pack "$model" "$tmp/pack" --experts q3 --verify
@@ -248,6 +305,38 @@ if ! wait $!; then
 fi
 diff -r "$tmp/pack" "$tmp/pack2" >"$tmp/diff" ||
     fail "a resumed pack differs: $(head -n 3 "$tmp/diff")"
+
+# ---- synth
+
+good dry synth "$tmp/random" --like qwen3.5-397b --dry-run
+grep -Eqx "$tmp/random: 2[0-9]{2}\.[0-9] GiB would be written" "$tmp/dry" ||
+    fail "synth --dry-run says $(cat "$tmp/dry")"
+[ ! -e "$tmp/random" ] && [ ! -e "$tmp/random.partial" ] || fail "synth --dry-run writes"
+good synth synth "$tmp/random" --like tiny --overlap 0.3 --tokens 100
+grep -q "^$tmp/random: .* in .*; SYNTHETIC: random weights\$" "$tmp/synth" ||
+    fail "synth says $(head -n 1 "$tmp/synth")"
+for line in 'routing, over 100 tokens' '  as a token before  .* (dial: 30.0 %)' \
+    '  foretold  .* (dial: 70.0 %)'; do
+    grep -q "^$line\$" "$tmp/synth" || fail "synth does not say '$line'"
+done
+good quiet synth "$tmp/random2" --like tiny --overlap 0.3 --no-measure
+[ "$(wc -l <"$tmp/quiet")" = 1 ] || fail "synth --no-measure measures"
+diff -r "$tmp/random" "$tmp/random2" >"$tmp/diff" || fail "synth writes something else again"
+good random.table inspect "$tmp/random" --routing --tokens 100
+grep -q '^  weights  *SYNTHETIC: random weights$' "$tmp/random.table" ||
+    fail "inspect does not say that weights are random"
+tail -n 3 "$tmp/synth" >"$tmp/routing.synth"
+tail -n 3 "$tmp/random.table" >"$tmp/routing.inspect"
+same routing.synth routing.inspect
+good random.json inspect "$tmp/random" --json
+grep -q '"synthetic": true' "$tmp/random.json" || fail "inspect --json lacks synthetic"
+grep -q '"synthetic": false' "$tmp/inspect" || fail "inspect --json calls the demo synthetic"
+good demo.routing inspect "$model" --routing
+grep -q '^  foretold  *[0-9.]* %$' "$tmp/demo.routing" || fail "inspect --routing of the demo"
+good log logits "$tmp/random" --ids "$tmp/six" --out "$tmp/logits.random"
+bad "$tmp/random: no tokenizer here*" run "$tmp/random" -p x
+bad "$tmp/random: no tokenizer here*" tokenize "$tmp/random" </dev/null
+bad "$tmp/random: is already there" synth "$tmp/random" --like tiny
 
 [ "$failures" = 0 ] || exit 1
 echo "all commands do as they should"

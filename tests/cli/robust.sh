@@ -14,6 +14,7 @@ if [ ! -e "$demo/manifest.json" ]; then
 fi
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/sluice-robust.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
+export XDG_CACHE_HOME=$tmp/cache
 checks=0
 failures=0
 

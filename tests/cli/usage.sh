@@ -4,6 +4,7 @@ set -u
 sluice=$1
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/sluice-usage.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
+export XDG_CACHE_HOME=$tmp/cache
 unset SLUICE_DEMO
 checks=0
 failures=0
@@ -43,16 +44,19 @@ usage() {
 
 # ---- help and version
 
+commands=(run inspect pack tokenize detokenize render logits 'eval nll' probe bench synth 'trace record'
+    'trace inspect' 'trace simulate')
+
 call --version
 [ "$code" = 0 ] && grep -Eqx 'sluice [0-9]+\.[0-9]+\.[0-9]+' "$tmp/out" || fail "--version"
 for flag in --help -h; do
     call $flag
     [ "$code" = 0 ] && [ ! -s "$tmp/err" ] || fail "$flag"
-    for command in run inspect pack tokenize detokenize render logits 'eval nll'; do
+    for command in "${commands[@]}"; do
         grep -q "^  $command  " "$tmp/out" || fail "$flag does not list $command"
     done
 done
-for command in run inspect pack tokenize detokenize render logits 'eval nll'; do
+for command in "${commands[@]}"; do
     for flag in --help -h; do
         # shellcheck disable=SC2086  # two words are two arguments
         call $command $flag
@@ -62,8 +66,9 @@ for command in run inspect pack tokenize detokenize render logits 'eval nll'; do
         [ "$(awk 'length > 100' "$tmp/out")" = "" ] || fail "$command $flag has long lines"
     done
     case $command in
-    run | logits | 'eval nll')
-        for option in memory cache threads io direct io-depth prefetch ctx chunk experts-per-token verify-reads; do
+    run | logits | 'eval nll' | 'trace record')
+        for option in memory cache threads io direct io-depth map-advice prefetch ctx chunk \
+            experts-per-token verify-reads; do
             grep -q -- "--$option " "$tmp/out" || fail "$command --help lacks --$option"
         done
         ;;
@@ -102,6 +107,7 @@ usage "detokenize: too few arguments*" detokenize
 usage "logits: too few arguments*" logits --ids a --out b
 usage "eval nll: too few arguments*" eval nll --ids a
 usage "pack: too few arguments*" pack src
+usage "synth: too few arguments*" synth --like tiny
 usage "inspect: superfluous argument 'b'*" inspect a b
 usage "run: superfluous argument 'b'*" run a b -p x
 usage "pack: superfluous argument 'c'*" pack a b c
@@ -115,6 +121,16 @@ usage "render: --template needs a value (FILE)*" render --template
 usage "logits: --ids FILE is missing*" logits m --out x
 usage "logits: --out FILE is missing*" logits m --ids x
 usage "eval nll: --ids FILE is missing*" eval nll m
+usage "trace is followed by what to do: 'sluice trace record', 'sluice trace inspect', *" trace
+usage "trace record: --out FILE is missing*" trace record m --ids x
+usage "trace record: give one of --ids and -p TEXT*" trace record m --out x
+usage "trace record: give one of --ids and -p TEXT*" trace record m --out x --ids y -p z
+usage "trace simulate: too few arguments*" trace simulate
+usage "synth: --like NAME is missing; NAME is one of qwen3.5-397b, *" synth d
+usage "synth: give one of --overlap X and --uniform*" \
+    synth d --like tiny --uniform --overlap 0.3
+usage "inspect: --tokens goes with --routing*" inspect m --tokens 3
+usage "inspect: give one of --json and --routing*" inspect m --json --routing
 
 # ---- options
 
@@ -174,6 +190,24 @@ done
 usage "pack: --experts takes one of keep|bf16|q8|q4|q3|q2, not 'q5'*" pack a b --experts q5
 usage "pack: --resident takes one of keep|bf16|q8|q4|q3|q2, not 'Q8'*" pack a b --resident=Q8
 usage "pack: --threads takes a number from 1 to 1024, not '0'*" pack a b --threads 0
+for number in 0 0.001 61 x nan -1; do
+    usage "probe: --time takes a number from 0.01 to 60, not '$number'*" probe --time "$number"
+done
+usage "probe: --expert takes a size *" probe a --expert 0
+usage "synth: --like takes one of qwen3.5-397b, *tiny*, not 'Tiny'*" synth d --like Tiny
+usage "synth: --layers takes a whole number above 0, not '0'*" synth d --like tiny --layers 0
+usage "synth: --experts takes one of bf16|q8|q4|q3|q2, not 'keep'*" \
+    synth d --like tiny --experts keep
+for option in overlap predictable; do
+    for number in 0 1.1 -1 x nan; do
+        usage "synth: --$option takes a number above 0, at most 1, not '$number'*" \
+            synth d --like tiny "--$option" "$number"
+    done
+done
+for command in 'synth d --like tiny' 'inspect m --routing'; do
+    # shellcheck disable=SC2086  # words are arguments
+    usage "${command%% *}: --tokens takes a whole number above 1, not '1'*" $command --tokens 1
+done
 
 # ---- failures: well-formed commands, exit code 1
 
@@ -191,7 +225,15 @@ expect 1 "*$none*" run "$none" -p x --temp 0.5 --top-k=40 --top-p 1 --min-p 0 --
 expect 1 "*$none*" run -p x -- "$none"
 expect 1 "*$none*" pack "$none" "$tmp/out.pack" --experts bf16
 [ ! -e "$tmp/out.pack" ] || fail "pack of nothing leaves something"
+expect 1 "*$none*" probe "$none"
+expect 1 "$tmp: no model here*" probe "$tmp"
 SLUICE_DEMO=$none expect 1 "*$none*" run -p x
+expect 1 "*$none*" inspect "$none" --routing
+expect 1 "layers: 5, and tiny has 4" synth "$tmp/synth" --like tiny --layers 5
+expect 1 "overlap 0.01: it can be *" synth "$tmp/synth" --like tiny --overlap 0.01 --dry-run
+expect 1 "predictable 0.1: *" synth "$tmp/synth" --like tiny --predictable 0.1
+expect 1 "$tmp: is already there" synth "$tmp" --like tiny
+[ ! -e "$tmp/synth" ] && [ ! -e "$tmp/synth.partial" ] || fail "synth of nothing leaves something"
 
 # Ids are read before the model is opened.
 ids() { printf '%b' "$1" >"$tmp/ids"; }

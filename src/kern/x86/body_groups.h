@@ -68,6 +68,15 @@ static void dequant_span(sl__dtype type, const unsigned char *row, const unsigne
     }
 }
 
+/* Whether to ask for the rows below at this group: about once a cache line. Rows end long before a
+ * hardware prefetcher has learnt them, since it stops at every page. Types that are not packed keep
+ * it busy enough by themselves. */
+SL_INLINE bool fetches(sl__dtype type, uint32_t column)
+{
+    if (type <= SL_BF16) return false;
+    return group_bytes(type) > 48 || column % (2 * SL_GROUP) == 0;
+}
+
 /* R (a constant) rows with one token, the weights never leaving the registers. */
 SL_INLINE void rows_dot(sl__dtype type, const unsigned char *w, size_t row_bytes,
                         const unsigned char *scales, size_t scale_row_bytes, uint32_t cols,
@@ -80,6 +89,7 @@ SL_INLINE void rows_dot(sl__dtype type, const unsigned char *w, size_t row_bytes
     for (uint32_t c = 0; c < whole; c += SL_GROUP, p += group_bytes(type)) {
         for (uint32_t r = 0; r < R; r++) {
             const unsigned char *apart = scale_row(scales, scale_row_bytes, r);
+            if (fetches(type, c)) __builtin_prefetch(p + (r + R) * row_bytes);
             opened o = open_group(type, p + r * row_bytes, scales_at(type, apart, c / SL_GROUP));
             for (unsigned i = 0; i < SL_GROUP / SL_VW; i++)
                 s[r][i % SL_VN] += group_value(type, &o, i) * vec_load(x + c + SL_VW * i);
