@@ -65,6 +65,22 @@ static void print_disk(const run_report *r, FILE *to)
                 100.0 * (double)hits / (double)requests, requests, when);
 }
 
+static void print_reads(const run_report *r, FILE *to)
+{
+    const sl_stats *a = &r->at_start, *b = &r->at_end;
+    const char *way = r->info.io == SL_IO_KIND_MMAP ? "page faults"
+                      : r->info.direct              ? "past the page cache"
+                                                    : "through the page cache";
+    uint64_t ahead = b->prefetch_reads - a->prefetch_reads;
+    if (ahead == 0) {
+        cli_row(to, "reads", "%s, %s", sl_io_kind_name(r->info.io), way);
+        return;
+    }
+    cli_row(to, "reads", "%s, %s; %" PRIu64 " experts ahead, %.0f %% of them in vain",
+            sl_io_kind_name(r->info.io), way, ahead,
+            100.0 * (double)(b->prefetch_wasted - a->prefetch_wasted) / (double)ahead);
+}
+
 static void print_memory(const run_report *r, FILE *to)
 {
     char now[CLI_FIGURE], peak[CLI_FIGURE], budget[CLI_FIGURE], cache[CLI_FIGURE];
@@ -112,6 +128,7 @@ void run_report_print(const run_report *r, FILE *to)
     print_speed(r, to);
     print_experts(r, to);
     print_disk(r, to);
+    print_reads(r, to);
     print_memory(r, to);
     print_sampling(r, to);
 }
