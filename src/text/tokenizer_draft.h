@@ -37,6 +37,26 @@ sl_status sl__draft_token(sl__tok_draft *draft, uint32_t id, const void *bytes, 
 void sl__draft_merge(sl__tok_draft *draft, uint32_t left, uint32_t right, uint32_t rank,
                      uint32_t result);
 
+/* What the ByteLevel pre-tokenizer splits at. */
+#define SL__GPT2_REGEX                                                                             \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+
+/* The steps and flags of a pre-tokenizer that has a name ("qwen2", "gpt-4o"): see
+ * pretokenizer_names.c. SL_EUNSUPPORTED names one that is not known. */
+sl_status sl__draft_pretokenizer(sl__tok_draft *draft, const char *name, sl_error *err);
+
+#define SL__ALPHABET_END 0x144 /* behind the last character of the byte alphabet */
+
+/* The byte alphabet, in which vocabularies and merges are written; see byte_alphabet.c. */
+typedef struct sl__byte_alphabet {
+    int16_t byte_of[SL__ALPHABET_END]; /* of a character of the alphabet; -1: of none */
+} sl__byte_alphabet;
+void sl__alphabet_init(sl__byte_alphabet *alphabet);
+/* The bytes that text[size] stands for into out, which has room for size. False, and *out_size as
+ * it was, where a character is not of the alphabet. */
+bool sl__alphabet_read(const sl__byte_alphabet *alphabet, const char *text, size_t size, char *out,
+                       size_t *out_size);
+
 /* A step of one of the three lists, with the strings that its kind has; name is for messages. */
 typedef enum sl__step_list { SL__NORMALIZE, SL__CUT, SL__DECODE } sl__step_list;
 sl_status sl__draft_step(sl__tok_draft *draft, sl__step_list list, const sl__tok_step *step,

@@ -1,10 +1,9 @@
 /* Reading a tokenizer.json: the vocabulary, the merges and the added tokens. The stages around them
  * are read in tokenizer_pipeline.c.
  *
- * Vocabulary and merges are written in the byte alphabet of GPT-2, in which every byte is a
- * printable character: 21..7E, A1..AC and AE..FF stand for themselves, the other 68 bytes, in
- * order, for U+0100 and on. Here tokens are kept as the bytes that they mean. An entry with other
- * characters (a control token) cannot come out of merging; it is kept as it is written.
+ * Vocabulary and merges are written in the byte alphabet (byte_alphabet.c). Here tokens are kept as
+ * the bytes that they mean. An entry with other characters (a control token) cannot come out of
+ * merging; it is kept as it is written.
  *
  * Where the pre_tokenizer is not byte-level, all entries are text, and are kept as it.
  */
@@ -16,48 +15,25 @@
 #include "base/json.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_draft.h"
-#include "text/utf8.h"
-
-#define ALPHABET_END 0x144 /* behind its last character */
 
 typedef struct parser {
     sl__tok_draft draft;
-    int16_t byte_of[ALPHABET_END]; /* of a character of the alphabet; -1: of none */
-    sl__buffer key, bytes;         /* working memory of a look-up */
+    sl__byte_alphabet alphabet;
+    sl__buffer key, bytes; /* working memory of a look-up */
     const json_t *vocab;
     const char *path;
     sl_error *err;
 } parser;
-
-static void make_alphabet(int16_t byte_of[ALPHABET_END])
-{
-    int16_t shifted = 0x100;
-    for (int i = 0; i < ALPHABET_END; i++)
-        byte_of[i] = -1;
-    for (int16_t byte = 0; byte < 256; byte++) {
-        bool itself =
-            (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
-        byte_of[itself ? byte : shifted++] = byte;
-    }
-}
 
 /* The bytes of a vocabulary entry into p->bytes; *flag says how it was written. */
 static sl_status bytes_of_key(parser *p, const char *key, size_t size, uint32_t *flag)
 {
     sl__buffer_clear(&p->bytes);
     if (!sl__buffer_reserve(&p->bytes, size)) return SL_FAIL_NOMEM(p->err, "vocabulary");
-    const unsigned char *from = (const unsigned char *)key;
     size_t n = 0;
     *flag = p->draft.head.flags & SL__TOK_CHARS ? SL__TOK_LITERAL : SL__TOK_BYTES;
-    for (size_t i = 0; *flag == SL__TOK_BYTES && i < size;) {
-        uint32_t cp = 0;
-        int step = sl__utf8_step(from + i, size - i, &cp);
-        if (step <= 0 || cp >= ALPHABET_END || p->byte_of[cp] < 0) {
-            *flag = SL__TOK_LITERAL;
-            break;
-        }
-        p->bytes.data[n++] = (char)p->byte_of[cp];
-        i += (size_t)step;
+    if (*flag == SL__TOK_BYTES && !sl__alphabet_read(&p->alphabet, key, size, p->bytes.data, &n)) {
+        *flag = SL__TOK_LITERAL;
     }
     if (*flag == SL__TOK_LITERAL) {
         memcpy(p->bytes.data, key, size);
@@ -351,7 +327,7 @@ sl_status sl__tokenizer_parse_json(sl_tokenizer **out, const char *text, size_t 
     *out = NULL;
     SL_TRY(sl__json_parse(text, size, path, &root, err));
     parser p = {.path = path, .err = err};
-    make_alphabet(p.byte_of);
+    sl__alphabet_init(&p.alphabet);
     sl__draft_init(&p.draft, path);
     sl__buffer_init(&p.key, SL__TOK_STRINGS_MAX);
     sl__buffer_init(&p.bytes, SL__TOK_STRINGS_MAX);

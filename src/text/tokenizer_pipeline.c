@@ -7,10 +7,6 @@
 #include "text/tokenizer_draft.h"
 #include "text/utf8.h"
 
-/* What the ByteLevel pre-tokenizer splits at. */
-#define GPT2_REGEX                                                                                 \
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-
 /* What the Whitespace pre-tokenizer keeps. Its \w counts the two joiners. */
 #define WORDS_REGEX "[\\w\\u200c\\u200d]+|[^\\w\\s\\u200c\\u200d]+"
 
@@ -229,7 +225,7 @@ static sl_status byte_level(pipeline *p, const json_t *stage)
     SL_TRY(sl__draft_optional_bool(stage, "use_regex", p->draft->path, true, &regex, p->err));
     p->byte_level = true;
     if (space) SL_TRY(add_step(p, SL__STEP_ADD_SPACE, SL__ISOLATED, false, ""));
-    if (regex) SL_TRY(add_step(p, SL__STEP_SPLIT_REGEX, SL__ISOLATED, false, GPT2_REGEX));
+    if (regex) SL_TRY(add_step(p, SL__STEP_SPLIT_REGEX, SL__ISOLATED, false, SL__GPT2_REGEX));
     return SL_OK;
 }
 

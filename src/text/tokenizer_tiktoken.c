@@ -23,21 +23,6 @@
 #define TOKEN_MAX  1024u /* bytes */
 #define CONFIG_MAX ((uint64_t)64 << 20)
 
-#define CONTRACTION "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-#define UPPER       "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}"
-#define LOWER       "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
-#define NOT_HAN     "&&[^\\p{Han}]"
-#define BEFORE      "[^\\r\\n\\p{L}\\p{N}]?"
-#define SPACE_RULES "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
-
-static const char o200k_regex[] =
-    BEFORE "[" UPPER "]*[" LOWER "]+" CONTRACTION "|" BEFORE "[" UPPER "]+[" LOWER "]*" CONTRACTION
-           "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*" SPACE_RULES;
-static const char kimi_regex[] =
-    "[\\p{Han}]+|" BEFORE "[" UPPER NOT_HAN "]*[" LOWER NOT_HAN "]+" CONTRACTION "|" BEFORE
-    "[" UPPER NOT_HAN "]+[" LOWER NOT_HAN "]*" CONTRACTION
-    "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*" SPACE_RULES;
-
 /* ---- lines ----------------------------------------------------------------------------------- */
 
 typedef struct lines {
@@ -269,19 +254,16 @@ static sl_status add_tokens(sl__tok_draft *draft, lines l)
 static sl_status parse(sl__tok_draft *draft, const lines *l, sl__tiktoken_kind kind,
                        const json_t *config, sl_error *err)
 {
-    const sl__tok_step cut = {.kind = SL__STEP_SPLIT_REGEX, .behavior = SL__ISOLATED};
     const json_t *added;
     const char *key;
     json_t *item;
-    draft->head.flags |= SL__TOK_IGNORE_MERGES;
     SL_TRY(added_tokens(config, draft->path, &added, err));
     SL_TRY(make_room(draft, *l, added, err));
     SL_TRY(add_tokens(draft, *l));
     add_merges(draft);
     json_object_foreach((json_t *)added, key, item)
         SL_TRY(add_special(draft, key, item, draft->path, err));
-    return sl__draft_step(draft, SL__CUT, &cut,
-                          kind == SL__TIKTOKEN_KIMI ? kimi_regex : o200k_regex, "", err);
+    return sl__draft_pretokenizer(draft, kind == SL__TIKTOKEN_KIMI ? "kimi-k2" : "gpt-4o", err);
 }
 
 sl_status sl__tiktoken_parse(sl_tokenizer **out, const char *text, size_t size,
