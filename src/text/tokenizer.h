@@ -28,6 +28,43 @@ sl_status sl__tiktoken_parse(sl_tokenizer **out, const char *text, size_t size,
                              sl__tiktoken_kind kind, const char *config, size_t config_size,
                              const char *path, sl_error *err);
 
+/* Bytes, borrowed; no NUL behind. */
+typedef struct sl__tok_text {
+    const char *data;
+    size_t size;
+} sl__tok_text;
+
+/* What a token is, as GGUF files number it. */
+typedef enum sl__token_type {
+    SL__TOKEN_NORMAL = 1,
+    SL__TOKEN_UNKNOWN,
+    SL__TOKEN_CONTROL,      /* added and special: found in text, hidden on request */
+    SL__TOKEN_USER_DEFINED, /* added */
+    SL__TOKEN_UNUSED,
+    SL__TOKEN_BYTE, /* "<0xE4>" */
+} sl__token_type;
+
+/* The vocabulary of a GGUF file, as plain lists; all borrowed. The id of a token is its index. */
+typedef struct sl__gguf_vocab {
+    const char *model;          /* "gpt2": merges of bytes; "llama": merges of text by score */
+    const char *pre;            /* gpt2: the name of its pre-tokenizer; NULL: the file has none */
+    const sl__tok_text *tokens; /* [token_count] */
+    size_t token_count;
+    const int64_t *types; /* [token_count], sl__token_type; NULL: all are normal */
+    const double *scores; /* [token_count]; llama: the highest merges first; NULL: none */
+    const sl__tok_text *merges; /* [merge_count] "a b"; gpt2 */
+    size_t merge_count;
+    int64_t bos, eos, unknown;         /* ids; -1: the file has none */
+    int add_bos, add_eos;              /* 1, 0; -1: the file does not say */
+    int add_space_prefix;              /* llama; likewise */
+    bool remove_extra_whitespaces;     /* llama: refused */
+} sl__gguf_vocab;
+
+/* From a GGUF file's lists; path is for messages. What is not supported is an error that names it.
+ */
+sl_status sl__tokenizer_parse_gguf(sl_tokenizer **out, const sl__gguf_vocab *vocab,
+                                   const char *path, sl_error *err);
+
 /* The compiled form: everything the tokenizer needs, checksummed, little-endian, versioned, loads
  * without building tables. *data is allocated with malloc, owned by the caller. */
 sl_status sl__tokenizer_compile(const sl_tokenizer *tok, void **data, size_t *size, sl_error *err);

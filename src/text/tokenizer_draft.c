@@ -61,6 +61,21 @@ sl_status sl__draft_size(sl__tok_draft *draft, uint32_t vocab_size, size_t token
     return SL_OK;
 }
 
+sl_status sl__draft_merge_room(sl__tok_draft *draft, size_t merge_count, sl_error *err)
+{
+    if (merge_count > SL__TOK_IDS_MAX) {
+        return SL_FAIL(err, SL_EFORMAT, "%s: too many merges", draft->path);
+    }
+    uint32_t slots = slots_for(merge_count);
+    sl__tok_merge *merges = malloc(slots * sizeof *merges);
+    if (!merges) return SL_FAIL_NOMEM(err, "tokenizer tables");
+    memset(merges, 0xff, slots * sizeof *merges);
+    free(draft->merges);
+    draft->merges = merges;
+    draft->head.merge_slots = slots;
+    return SL_OK;
+}
+
 sl_status sl__draft_string(sl__tok_draft *draft, const void *bytes, size_t size, uint32_t *offset,
                            sl_error *err)
 {

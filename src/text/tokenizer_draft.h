@@ -27,6 +27,9 @@ void sl__draft_free(sl__tok_draft *draft);
 sl_status sl__draft_size(sl__tok_draft *draft, uint32_t vocab_size, size_t token_count,
                          size_t merge_count, size_t added_count, sl_error *err);
 
+/* A table for more merges, while there are none in it. */
+sl_status sl__draft_merge_room(sl__tok_draft *draft, size_t merge_count, sl_error *err);
+
 /* Appends bytes to the strings; *offset says where. */
 sl_status sl__draft_string(sl__tok_draft *draft, const void *bytes, size_t size, uint32_t *offset,
                            sl_error *err);
