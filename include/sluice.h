@@ -52,9 +52,9 @@ const char *sl_version(void); /* "0.1.0"; static string */
 typedef struct sl_tokenizer sl_tokenizer;
 
 /* Opens the tokenizer of a model: a pack, a checkpoint folder or its one .safetensors file (beside
- * which it lies), or the file itself: tokenizer.json, or a tiktoken file, tiktoken.model (Kimi's,
- * with the tokenizer_config.json beside it) or o200k*.tiktoken. Reads no weights. The caller
- * closes it. */
+ * which it lies), its GGUF file (any part of a split one), or the file itself: tokenizer.json, or a
+ * tiktoken file, tiktoken.model (Kimi's, with the tokenizer_config.json beside it) or
+ * o200k*.tiktoken. Reads no weights. The caller closes it. */
 sl_status sl_tokenizer_open(sl_tokenizer **out, const char *path, sl_error *err);
 void sl_tokenizer_close(sl_tokenizer *tok); /* NULL is allowed */
 

@@ -180,6 +180,10 @@ static sl_status use_ranks(sl_error *err)
 {
     return use_tokenizer("data/tokenizer/o200k_small.tiktoken", err);
 }
+static sl_status use_gguf(sl_error *err)
+{
+    return use_tokenizer("data/gguf/vocab.gguf", err);
+}
 
 static void tokenizing(void **state)
 {
@@ -187,6 +191,7 @@ static void tokenizing(void **state)
     fail_each("tokenizer of bytes", use_bytes);
     fail_each("tokenizer of text", use_text);
     fail_each("tiktoken", use_ranks);
+    fail_each("vocabulary of a GGUF file", use_gguf);
 }
 
 static sl_status render_messages(sl_error *err)

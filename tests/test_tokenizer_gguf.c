@@ -1,4 +1,5 @@
-/* Tokenizers of GGUF files: merging by score against its definition, and what is refused. */
+/* Tokenizers of GGUF files: merging by score against its definition, what is refused, a whole file,
+ * and the reference vocabularies, whose texts and ids stand beside them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gguf_writer.h"
 #include "test_env.h"
 #include "text/tokenizer.h"
 
@@ -196,11 +198,156 @@ static void what_is_refused(void **state)
     expect_error(&v, SL_EFORMAT, "token 1 has no number as its score");
 }
 
+/* ---- files ----------------------------------------------------------------------------------- */
+
+/* A vocabulary of five tokens and the byte tokens, as the file of a model "llama" has it. */
+static gguf_writer *text_vocabulary(void)
+{
+    static char bytes[256][8];
+    static const char *tokens[261] = {"<s>", "</s>", MARK, MARK "ab", "<mine>"};
+    int64_t types[261] = {3, 3, 1, 1, 4};
+    float scores[261] = {0};
+    gguf_writer *w = gguf_writer_create();
+    for (unsigned i = 0; i < 256; i++) {
+        snprintf(bytes[i], sizeof bytes[i], "<0x%02X>", i);
+        tokens[5 + i] = bytes[i];
+        types[5 + i] = 6;
+    }
+    gguf_writer_string(w, "tokenizer.ggml.model", "llama");
+    gguf_writer_strings(w, "tokenizer.ggml.tokens", tokens, 261);
+    gguf_writer_ints(w, "tokenizer.ggml.token_type", SL_GGUF_I32, types, 261);
+    gguf_writer_f32s(w, "tokenizer.ggml.scores", scores, 261);
+    gguf_writer_int(w, "tokenizer.ggml.bos_token_id", SL_GGUF_U32, 0);
+    gguf_writer_int(w, "tokenizer.ggml.eos_token_id", SL_GGUF_U16, 1);
+    return w;
+}
+
+static void a_whole_file(void **state)
+{
+    (void)state;
+    char dir[256], path[300];
+    sl_tokenizer *tok;
+    sl_error err = {0};
+    test_temp_dir(dir, sizeof dir);
+    snprintf(path, sizeof path, "%s/v.gguf", dir);
+    gguf_writer *w = text_vocabulary();
+    gguf_writer_save(w, path);
+    if (sl_tokenizer_open(&tok, path, &err)) fail_msg("%s", err.message);
+    const int32_t plain[] = {2, 5 + 'x', 2, 5 + 0xc3, 5 + 0xa4};
+    expect_ids(tok, "x \xc3\xa4", 0, plain, 5);
+    expect_text(tok, plain, 5, "x \xc3\xa4");
+    const int32_t added[] = {0, 2, 5 + 'x', 4, 2, 5 + 'y', 1};
+    expect_ids(tok, "x<mine>y</s>", SL_ENCODE_ADDED | SL_ENCODE_BOS, added, 7);
+    expect_ids(tok, "", SL_ENCODE_BOS, added, 1);
+    assert_int_equal(sl_tokenizer_token_id(tok, "<mine>"), 4);
+    sl_tokenizer_close(tok);
+
+    gguf_writer_int(w, "tokenizer.ggml.add_bos_token", SL_GGUF_U32, 1);
+    gguf_writer_save(w, path);
+    gguf_writer_destroy(w);
+    assert_int_equal(sl_tokenizer_open(&tok, path, &err), SL_EFORMAT);
+    assert_non_null(strstr(err.message, "v.gguf: tokenizer.ggml.add_bos_token: is not a boolean"));
+    test_remove_tree(dir);
+}
+
+/* One of these keys is not what it should be. */
+static void bad_keys(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *model, *types, *message;
+    } cases[] = {
+        {NULL, NULL, "tokenizer.ggml.model: is missing"},
+        {"llama", NULL, "tokenizer.ggml.token_type: is not a list of 2 integers"},
+        {"gpt2", "", "tokenizer.ggml.merges: is missing"},
+    };
+    char dir[256], path[300];
+    test_temp_dir(dir, sizeof dir);
+    snprintf(path, sizeof path, "%s/v.gguf", dir);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        gguf_writer *w = gguf_writer_create();
+        sl_tokenizer *tok;
+        sl_error err = {0};
+        gguf_writer_strings(w, "tokenizer.ggml.tokens", (const char *const[]){"a", "b"}, 2);
+        if (cases[i].model) gguf_writer_string(w, "tokenizer.ggml.model", cases[i].model);
+        if (!cases[i].types)
+            gguf_writer_ints(w, "tokenizer.ggml.token_type", SL_GGUF_U8, (const int64_t[]){1}, 1);
+        gguf_writer_save(w, path);
+        gguf_writer_destroy(w);
+        assert_int_equal(sl_tokenizer_open(&tok, path, &err), SL_EFORMAT);
+        assert_null(tok);
+        if (!strstr(err.message, cases[i].message)) fail_msg("%s", err.message);
+    }
+    test_remove_tree(dir);
+}
+
+/* Line `at` of a file of ids, apart by spaces; *at goes on to the next. */
+static size_t read_ids(const char **at, int32_t *ids, size_t room)
+{
+    size_t count = 0;
+    while (**at && **at != '\n') {
+        char *end;
+        long id = strtol(*at, &end, 10);
+        if (end == *at) break;
+        assert_true(count < room);
+        ids[count++] = (int32_t)id;
+        *at = end;
+    }
+    *at += strcspn(*at, "\n");
+    if (**at) ++*at;
+    return count;
+}
+
+/* Every text of NAME.inp has the ids of its line in NAME.out, and comes back from them. */
+static void check_vocabulary(const char *path)
+{
+    static const char apart[] = "\n__ggml_vocab_test__\n";
+    char file[600];
+    sl_tokenizer *tok;
+    sl_error err = {0};
+    size_t size;
+    unsigned texts = 0;
+    snprintf(file, sizeof file, "%s.inp", path);
+    char *input = test_read_file(file, &size);
+    snprintf(file, sizeof file, "%s.out", path);
+    char *output = test_read_file(file, &size);
+    if (sl_tokenizer_open(&tok, path, &err)) fail_msg("%s", err.message);
+    const char *line = output;
+    for (char *text = input, *next; text; text = next, texts++) {
+        int32_t ids[1000];
+        size_t count = read_ids(&line, ids, 1000);
+        next = strstr(text, apart);
+        if (next) {
+            *next = '\0';
+            next += sizeof apart - 1;
+        }
+        expect_ids(tok, text, SL_ENCODE_ADDED, ids, count);
+        expect_text(tok, ids, count, text);
+    }
+    assert_true(texts > 40);
+    sl_tokenizer_close(tok);
+    free(input);
+    free(output);
+}
+
+static void reference_vocabularies(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"gpt-2", "llama-spm", "deepseek-llm"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char name[100], path[500];
+        snprintf(name, sizeof name, "golden/gguf-vocab/ggml-vocab-%s.gguf", names[i]);
+        if (!test_shared_path(path, sizeof path, name)) skip();
+        check_vocabulary(path);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(merges_by_score),
-        cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(merges_by_score),        cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(a_whole_file),           cmocka_unit_test(bad_keys),
+        cmocka_unit_test(reference_vocabularies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

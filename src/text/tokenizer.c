@@ -1,4 +1,5 @@
-/* Opening and closing a tokenizer, and what is asked of it besides encoding and decoding. */
+/* Opening a tokenizer that lies in files of its own, closing, and what is asked of it besides
+ * encoding and decoding. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,7 +33,7 @@ static bool is_weights(const char *path)
     return size > tail && strcmp(path + size - tail, ending) == 0;
 }
 
-sl_status sl_tokenizer_open(sl_tokenizer **out, const char *path, sl_error *err)
+sl_status sl__tokenizer_open_files(sl_tokenizer **out, const char *path, sl_error *err)
 {
     char file[SL_PATH_MAX], dir[SL_PATH_MAX];
     *out = NULL;

@@ -8,6 +8,9 @@
 
 #include "sluice.h"
 
+/* sl_tokenizer_open of all but GGUF files, which this room cannot read; the engine does. */
+sl_status sl__tokenizer_open_files(sl_tokenizer **out, const char *path, sl_error *err);
+
 /* From the bytes of a tokenizer.json; path is for messages. What is not supported is an error that
  * names it. */
 sl_status sl__tokenizer_parse_json(sl_tokenizer **out, const char *text, size_t size,

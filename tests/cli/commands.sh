@@ -81,6 +81,12 @@ good whole detokenize "$model" <"$tmp/special"
 [ "$(cat "$tmp/whole")" = '<|im_end|>' ] || fail "an added token loses its text"
 good none detokenize "$model" --skip-special <"$tmp/special"
 [ ! -s "$tmp/none" ] || fail "--skip-special keeps special tokens"
+printf 'a cafe <|x|>' >"$tmp/words"
+good words.ids tokenize data/gguf/vocab.gguf --no-bos <"$tmp/words"
+good words.back detokenize data/gguf/vocab.gguf <"$tmp/words.ids"
+same words words.back
+bad 'data/gguf/sample.gguf: tokenizer.ggml.merges: is missing' \
+    tokenize data/gguf/sample.gguf <"$tmp/words"
 bad 'standard input: element 1 (counted from 0) is not a string' \
     tokenize "$model" --json <<<'["a", 3]'
 bad 'standard input: not a JSON array of strings' tokenize "$model" --json <<<'{"a": 1}'
