@@ -15,6 +15,7 @@
 #include "gguf_writer.h"
 #include "test_env.h"
 #include "text/tokenizer.h"
+#include "tokenizer_text.h"
 
 #define MARK "\342\226\201"
 
@@ -137,6 +138,60 @@ static void merges_by_score(void **state)
         sl_tokenizer_close(tok);
     }
     free(c);
+}
+
+/* ---- named pre-tokenizers -------------------------------------------------------------------- */
+
+/* Splits that Perl's regex engine made with the models' own patterns. */
+static void names_split_as_their_models(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *names, *text, *pieces;
+    } cases[] = {
+        {"qwen35 qwen2", "Hello,  world!\n\n  x=1234 don't DON'T",
+         "[Hello][,][ ][ world][!\n\n][ ][ x][=][1][2][3][4][ don]['t][ DON]['T]"},
+        {"glm4 llama-bpe", "x=1234 don't", "[x][=][123][4][ don]['t]"},
+        {"gpt-4o minimax-m2 kimi-k2", "x=1234 don't DON'T", "[x][=][123][4][ don't][ DON'T]"},
+        {"deepseek-v3", "x=1234 don't DON'T", "[x][=][123][4][ don]['t][ DON]['T]"},
+        {"gpt-2 olmo", "x=1234 don't DON'T", "[x][=][1234][ don]['t][ DON]['][T]"},
+        {"qwen35 qwen2 glm4 gpt-4o deepseek-v3", "  \t\n  foo\n", "[  \t\n][ ][ foo][\n]"},
+        {"qwen35", " \344\270\255\346\226\207ab 12", "[ \344\270\255\346\226\207ab][ ][1][2]"},
+        {"glm4 gpt-4o", " \344\270\255\346\226\207ab 12", "[ \344\270\255\346\226\207ab][ ][12]"},
+        {"deepseek-v3", " \344\270\255\346\226\207ab 12",
+         "[ ][\344\270\255\346\226\207][ab][ ][12]"},
+        {"qwen35 qwen2 glm4 deepseek-v3", "a  b   ", "[a][ ][ b][   ]"},
+        {"qwen35 qwen2 deepseek-v3", "(\"x\")\r\n//path/to", "[(\"][x][\")\r\n][//][path][/to]"},
+        {"gpt-4o", "HTTPServer iPhone's", "[HTTPServer][ i][Phone's]"},
+        {"qwen35 glm4", "HTTPServer iPhone's", "[HTTPServer][ iPhone]['s]"},
+        {"qwen35", " \xe0\xb8\x81\xe0\xb8\xb1\xe0\xb8\x9a",
+         "[ \xe0\xb8\x81\xe0\xb8\xb1\xe0\xb8\x9a]"},
+        {"qwen2", " \xe0\xb8\x81\xe0\xb8\xb1\xe0\xb8\x9a",
+         "[ \xe0\xb8\x81][\xe0\xb8\xb1\xe0\xb8\x9a]"},
+    };
+    const sl__tok_text tokens[] = {{"a", 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char names[100];
+        snprintf(names, sizeof names, "%s", cases[i].names);
+        for (char *name = strtok(names, " "); name; name = strtok(NULL, " ")) {
+            const sl__gguf_vocab v = {.model = "gpt2",
+                                      .pre = name,
+                                      .tokens = tokens,
+                                      .token_count = 1,
+                                      .bos = -1,
+                                      .eos = -1,
+                                      .unknown = -1,
+                                      .add_bos = -1,
+                                      .add_eos = -1,
+                                      .add_space_prefix = -1};
+            sl_tokenizer *tok;
+            assert_int_equal(sl__tokenizer_parse_gguf(&tok, &v, "v", NULL), SL_OK);
+            char *pieces = tokenizer_pieces(tok, cases[i].text, strlen(cases[i].text));
+            if (strcmp(pieces, cases[i].pieces)) fail_msg("%s: %s", name, pieces);
+            free(pieces);
+            sl_tokenizer_close(tok);
+        }
+    }
 }
 
 /* ---- what is refused ------------------------------------------------------------------------- */
@@ -345,9 +400,9 @@ static void reference_vocabularies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(merges_by_score),        cmocka_unit_test(what_is_refused),
-        cmocka_unit_test(a_whole_file),           cmocka_unit_test(bad_keys),
-        cmocka_unit_test(reference_vocabularies),
+        cmocka_unit_test(merges_by_score), cmocka_unit_test(names_split_as_their_models),
+        cmocka_unit_test(what_is_refused), cmocka_unit_test(a_whole_file),
+        cmocka_unit_test(bad_keys),        cmocka_unit_test(reference_vocabularies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
