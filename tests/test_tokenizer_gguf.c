@@ -142,7 +142,7 @@ static void merges_by_score(void **state)
 
 /* ---- named pre-tokenizers -------------------------------------------------------------------- */
 
-/* Splits that Perl's regex engine made with the models' own patterns. */
+/* How the models' own patterns split a text, most of them worked out beside the code. */
 static void names_split_as_their_models(void **state)
 {
     (void)state;

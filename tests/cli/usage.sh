@@ -44,8 +44,8 @@ usage() {
 
 # ---- help and version
 
-commands=(run inspect pack tokenize detokenize render logits 'eval nll' probe bench synth 'trace record'
-    'trace inspect' 'trace simulate')
+commands=(run inspect pack tokenize detokenize render logits 'eval nll' probe bench synth
+    'trace record' 'trace inspect' 'trace simulate')
 
 call --version
 [ "$code" = 0 ] && grep -Eqx 'sluice [0-9]+\.[0-9]+\.[0-9]+' "$tmp/out" || fail "--version"
