@@ -4,7 +4,9 @@
  *                      ^                            │ with a bounce buffer: memcpy
  *                      └──────────return────────────┘
  *
- * The lock is the queue's; it is never held during a read.
+ * The lock is the queue's; it is never held during a read. Each thread sleeps on a condition of its
+ * own: with several sleepers on one, the C library of Linux can lose a signal (glibc's bug 25847),
+ * and then everybody would wait for ever.
  */
 #include <assert.h>
 #include <errno.h>
@@ -25,6 +27,9 @@ typedef struct pread_thread {
     pread_io *io;
     unsigned char *bounce; /* NULL: none */
     pthread_t id;
+    pthread_cond_t called; /* there are pieces to take, or it is the end */
+    bool asleep;                     /* guarded by the queue's lock */
+    struct pread_thread *next_asleep; /* guarded by the queue's lock */
 } pread_thread;
 
 struct pread_io {
@@ -38,7 +43,7 @@ struct pread_io {
     unsigned char *bounce; /* of all threads; NULL: none */
     size_t bounce_bytes;
 
-    pthread_cond_t work; /* signalled when there are pieces to take, or at the end */
+    pread_thread *asleep; /* guarded by the queue's lock; queue.sleepers is their number */
 };
 
 /* ---- threads --------------------------------------------------------------------------------- */
@@ -67,9 +72,33 @@ static void piece_read(const pread_io *io, sl__io_piece *p)
     sl__io_piece_unload(p);
 }
 
+/* The lock is held. */
+static void call_sleepers(pread_io *io, uint32_t count)
+{
+    for (; count > 0 && io->asleep != NULL; count--) {
+        pread_thread *t = io->asleep;
+        io->asleep = t->next_asleep;
+        io->queue.sleepers--;
+        t->asleep = false;
+        pthread_cond_signal(&t->called);
+    }
+}
+
+/* The lock is held. */
+static void sleep_until_called(pread_thread *self)
+{
+    pread_io *io = self->io;
+    self->asleep = true;
+    self->next_asleep = io->asleep;
+    io->asleep = self;
+    io->queue.sleepers++;
+    while (self->asleep)
+        pthread_cond_wait(&self->called, &io->queue.lock);
+}
+
 static void *thread_main(void *arg)
 {
-    const pread_thread *self = arg;
+    pread_thread *self = arg;
     pread_io *io = self->io;
     sl__io_queue *q = &io->queue;
     sl__io_thread_name("sluice-io");
@@ -77,13 +106,11 @@ static void *thread_main(void *arg)
     while (!q->stopping) {
         sl__io_piece p;
         if (!sl__io_queue_take(q, &p, self->bounce)) {
-            q->sleepers++;
-            pthread_cond_wait(&io->work, &q->lock);
-            q->sleepers--;
+            sleep_until_called(self);
             continue;
         }
         /* Pieces that came in no submit: of a promoted read, or of a merged one that failed. */
-        if (q->sleepers > 0 && sl__io_queue_ready(q)) pthread_cond_signal(&io->work);
+        if (sl__io_queue_ready(q)) call_sleepers(io, 1);
         pthread_mutex_unlock(&q->lock);
         piece_read(io, &p);
         pthread_mutex_lock(&q->lock);
@@ -95,9 +122,9 @@ static void *thread_main(void *arg)
 
 static void pread_wake(sl__io_queue *q, uint32_t count)
 {
-    pread_io *io = (pread_io *)q;
-    while (count-- > 0)
-        pthread_cond_signal(&io->work);
+    pthread_mutex_lock(&q->lock);
+    call_sleepers((pread_io *)q, count);
+    pthread_mutex_unlock(&q->lock);
 }
 
 /* ---- the vtable's own ------------------------------------------------------------------------ */
@@ -125,11 +152,12 @@ static void pread_destroy(sl__io *base)
     pread_io *io = (pread_io *)base;
     pthread_mutex_lock(&io->queue.lock);
     io->queue.stopping = true;
-    pthread_cond_broadcast(&io->work);
+    call_sleepers(io, io->thread_count);
     pthread_mutex_unlock(&io->queue.lock);
-    for (uint32_t i = 0; i < io->thread_count; i++)
+    for (uint32_t i = 0; i < io->thread_count; i++) {
         pthread_join(io->threads[i].id, NULL);
-    pthread_cond_destroy(&io->work);
+        pthread_cond_destroy(&io->threads[i].called);
+    }
     sl__io_queue_free(&io->queue);
     free_all(io);
 }
@@ -164,8 +192,7 @@ static pread_io *io_alloc(const sl__io_options *opt)
         io->bounce_bytes = (size_t)(sl__io_queue_bounce_bytes(opt) * opt->depth);
         io->bounce = sl__pages_alloc_huge(io->bounce_bytes);
     }
-    if (io->threads == NULL || (opt->bounce && io->bounce == NULL) ||
-        pthread_cond_init(&io->work, NULL) != 0) {
+    if (io->threads == NULL || (opt->bounce && io->bounce == NULL)) {
         free_all(io);
         return NULL;
     }
@@ -178,7 +205,6 @@ sl_status sl__io_pread_create(sl__io **out, const sl__io_options *opt, sl_error 
     if (io == NULL) return SL_FAIL_NOMEM(err, "I/O engine");
     sl_status status = sl__io_queue_init(&io->queue, &pread_ops, opt, err);
     if (status != SL_OK) {
-        pthread_cond_destroy(&io->work);
         free_all(io);
         return status;
     }
@@ -189,7 +215,10 @@ sl_status sl__io_pread_create(sl__io **out, const sl__io_options *opt, sl_error 
         if (io->bounce != NULL) {
             t->bounce = io->bounce + io->thread_count * sl__io_queue_bounce_bytes(opt);
         }
-        int rc = sl__io_thread_start(&t->id, thread_main, t);
+        int rc = pthread_cond_init(&t->called, NULL);
+        if (rc == 0 && (rc = sl__io_thread_start(&t->id, thread_main, t)) != 0) {
+            pthread_cond_destroy(&t->called);
+        }
         if (rc != 0) {
             pread_destroy(&io->queue.base);
             return SL_FAIL(err, SL_ENOMEM, "cannot start an I/O thread: %s", strerror(rc));
