@@ -123,6 +123,27 @@ static void test_the_budget_goes_to_the_best_ranks(void **state)
     assert_true(o.read > 0.35 * o.missing);
 }
 
+/* Nothing is missing, as where all experts are in memory: a look now and then is enough. */
+static void test_idle_where_nothing_is_missing(void **state)
+{
+    (void)state;
+    sl__predictor p;
+    unsigned looked = 0;
+    sl__predictor_init(&p, SL_AUTO, false);
+    for (unsigned i = 0; i < 800; i++) {
+        looked += !sl__predictor_idles(&p, BYTES);
+        sl__predictor_visit(&p, false);
+    }
+    assert_true(looked > 50 && looked < 200);
+    for (unsigned i = 0; i < 17; i++)
+        sl__predictor_missing(&p, false, BYTES);
+    assert_false(sl__predictor_idles(&p, BYTES));
+    sl__predictor_init(&p, SL_ON, false);
+    assert_false(sl__predictor_idles(&p, BYTES));
+    sl__predictor_init(&p, SL_AUTO, true);
+    assert_false(sl__predictor_idles(&p, BYTES));
+}
+
 static void test_off_and_on_again(void **state)
 {
     (void)state;
@@ -263,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_waste_stays_within_its_budget),
         cmocka_unit_test(test_good_predictions_are_read),
         cmocka_unit_test(test_the_budget_goes_to_the_best_ranks),
+        cmocka_unit_test(test_idle_where_nothing_is_missing),
         cmocka_unit_test(test_off_and_on_again),
         cmocka_unit_test(test_samples_reach_every_layer),
         cmocka_unit_test(test_unseen_ranks_do_not_count),

@@ -70,6 +70,13 @@ bool sl__predictor_wants(const sl__predictor *p)
     return p->mode == SL_AUTO && is_sample(p->visits);
 }
 
+bool sl__predictor_idles(const sl__predictor *p, uint64_t bytes)
+{
+    /* The window is about a thousand requests long. */
+    bool little = p->kinds[p->scanning].missing < 16.0 * (double)bytes;
+    return p->mode == SL_AUTO && !p->measure && little && !is_sample(p->visits);
+}
+
 static uint32_t bucket_of(const sl__predictor_kind *kind, uint32_t rank)
 {
     return rank < kind->rank_count ? rank : kind->rank_count - 1;

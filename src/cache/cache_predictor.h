@@ -11,7 +11,7 @@
  * then a prediction is asked for now and then, to see whether they have become better.
  *
  * Scans are learnt apart, with a budget of their own: there every expert has the same rank. Near
- * guesses are learnt apart too, and are paid from the budget of the others. `guess` is an sl__guess.
+ * guesses are learnt apart too, and paid from the budget of the others. `guess` is an sl__guess.
  */
 #ifndef SL_CACHE_CACHE_PREDICTOR_H
 #define SL_CACHE_CACHE_PREDICTOR_H
@@ -54,6 +54,9 @@ void sl__predictor_init(sl__predictor *predictor, sl_switch mode, bool measure);
 bool sl__predictor_on(const sl__predictor *predictor);
 /* Whether a prediction is of any use for the next request: to read, or to learn. */
 bool sl__predictor_wants(const sl__predictor *predictor);
+/* Whether so little is missing, of late, that the next request is worth no prediction but now and
+ * then: less than `bytes` in some sixty requests. */
+bool sl__predictor_idles(const sl__predictor *predictor, uint64_t bytes);
 /* Of an absent expert at this rank (from 0), right or not. */
 double sl__predictor_precision(const sl__predictor *predictor, unsigned guess, uint32_t rank);
 /* Whether to read an absent expert ahead, `bytes` of it, the rank-th of a prediction of which the

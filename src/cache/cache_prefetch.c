@@ -280,6 +280,7 @@ void sl__prefetch_pump(sl__cache *cache)
 bool sl__cache_wants_prediction(const sl__cache *cache)
 {
     if (sl__prefetch_share(cache) == 0) return cache->predictor.measure;
+    if (sl__predictor_idles(&cache->predictor, cache->plan.slot_bytes)) return false;
     return sl__predictor_wants(&cache->predictor);
 }
 
