@@ -6,9 +6,9 @@
  *     a few         rank by rank: every token's first, every token's second, …
  *     a scan        all that any token chose, in file order
  *
- * A layer is guessed at twice: while the layer before asks for its experts, from a stream that lacks
- * those and the layer's own mixer; and just before that mixer. Both are hints, the second a better
- * and a later one: the expert cache learns which ranks of which to believe.
+ * A layer is guessed at twice: while the layer before asks for its experts, from a stream that
+ * lacks those and the layer's own mixer; and just before that mixer. Both are hints, the second a
+ * better and a later one: the expert cache learns which ranks of which to believe.
  */
 #include "model/run.h"
 
