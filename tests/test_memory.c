@@ -95,7 +95,8 @@ static void run_within(const char *model, uint64_t budget, const char *want)
     assert_string_equal(o.text, want);
 }
 
-/* The least budget that the program says it needs, from its own message. */
+/* The least budget that the program says it needs, from its own message, and what the process
+ * itself varies by from run to run. */
 static uint64_t least_budget(const char *model)
 {
     struct outcome o;
@@ -103,7 +104,7 @@ static uint64_t least_budget(const char *model)
     assert_int_equal(o.exit_code, 1);
     const char *figure = strstr(o.errors, "are not enough: ");
     if (!figure) fail_msg("%s", o.errors);
-    return (uint64_t)(strtod(figure + strlen("are not enough: "), NULL) * 1048576.0) + 200000;
+    return (uint64_t)(strtod(figure + strlen("are not enough: "), NULL) * 1048576.0) + 400000;
 }
 
 static void the_demo_within_budgets(void **state)

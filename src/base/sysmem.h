@@ -22,6 +22,9 @@ typedef struct sl__mem_state {
  * on Linux. */
 void sl__mem_state_read(sl__mem_state *state, const char *root);
 
+/* Gives what the heap holds and nobody uses back to the system, where that is possible. */
+void sl__mem_trim(void);
+
 uint64_t sl__mem_rss(void); /* resident bytes of this process now; 0 where unknown */
 
 /* The most that were resident at a time, since the process began or since the last reset; 0 where

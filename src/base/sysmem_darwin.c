@@ -2,6 +2,7 @@
 #include "base/sysmem.h"
 
 #include <mach/mach.h>
+#include <malloc/malloc.h>
 #include <sys/sysctl.h>
 #include <unistd.h>
 
@@ -69,4 +70,9 @@ uint32_t sl__cpu_count(void)
 {
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n > 0 ? (uint32_t)n : 1;
+}
+
+void sl__mem_trim(void)
+{
+    malloc_zone_pressure_relief(NULL, 0);
 }

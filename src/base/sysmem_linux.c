@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -248,4 +249,11 @@ uint32_t sl__cpu_count(void)
     }
     uint32_t quota = quota_cores();
     return quota > 0 && quota < count ? quota : count;
+}
+
+void sl__mem_trim(void)
+{
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
 }

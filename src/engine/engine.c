@@ -61,6 +61,7 @@ static sl_status describe(sl_engine *engine, const char *path, const sl_engine_o
 static sl_status make_plan(sl_engine *engine, const char *path, const sl_engine_options *opt,
                            sl_error *err)
 {
+    sl__mem_trim(); /* of the headers only tables are left */
     const sl__plan_input in = {
         .desc = &engine->desc,
         .family = engine->family,

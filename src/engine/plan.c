@@ -17,8 +17,8 @@
 #define CONTEXT_LEAST 256u
 #define CHUNK_DEFAULT 512u
 #define CHUNK_MAX 65536u
-#define MISC_BYTES ((uint64_t)256 << 10) /* descriptions, stacks' first pages, and the like */
-#define STACK_TOUCHED_BYTES ((uint64_t)48 << 10) /* of a compute thread */
+#define MISC_BYTES ((uint64_t)128 << 10) /* descriptions, stacks' first pages, and the like */
+#define STACK_TOUCHED_BYTES ((uint64_t)32 << 10) /* of a compute thread */
 
 /* Beyond this no machine has room, and sums of a few such sizes do not overflow. */
 #define STATE_BYTES_MAX (UINT64_MAX / 4)

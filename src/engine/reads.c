@@ -46,7 +46,7 @@ static bool all_aligned(const sl__store *store, uint32_t layers)
     return true;
 }
 
-#define READS_LEAST 512u
+#define READS_LEAST 256u
 #define READS_MOST 4096u
 
 /* All that one layer may ask for. */

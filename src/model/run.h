@@ -19,7 +19,7 @@
 #define SL_EXPERT_BATCH_MAX 16u
 
 /* A prediction looks at so many tokens of a chunk at most, the last ones. */
-#define SL_PREDICT_TOKENS 64u
+#define SL_PREDICT_TOKENS 16u
 /* A chunk of so many tokens goes through the expert cache as a scan. */
 #define SL_SCAN_TOKENS 16u
 
@@ -136,8 +136,8 @@ void sl__delta_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint3
 size_t sl__mla_worker_floats(const sl__mla_desc *mla, uint32_t context);
 
 /* Tells the expert cache what a layer will probably ask for: that layer's router on the present
- * stream, scratch.residual of `tokens` tokens. near: nothing but that layer's mixer is still to come.
- * Changes no result. A dense layer predicts nothing. */
+ * stream, scratch.residual of `tokens` tokens. near: nothing but that layer's mixer is still to
+ * come. Changes no result. A dense layer predicts nothing. */
 void sl__predict_experts(sl__run *run, uint32_t layer, uint32_t tokens, bool near);
 /* The first layer with routed experts from `layer` on; layer_count: none. */
 uint32_t sl__next_moe_layer(const sl__run *run, uint32_t layer);
