@@ -8,15 +8,13 @@ demo=$PWD/../models/demo
 memory=/sys/fs/cgroup/memory
 group=$memory/sluice-cli-$$
 prompt="It was a bright cold morning, and the old sailor"
-# Whether the engine gives memory back while it runs. Once it asks sl__mempressure_target for every
-# token this becomes 1: the limit must then come down to where the experts no longer fit.
-follows=1
 
 skip() {
     echo "skipped: $*"
     exit 77
 }
 
+grep -aq '__asan_init\|__tsan_init' "$sluice" && skip "a sanitizer's own memory would be measured"
 [ -e "$demo/manifest.json" ] || skip "no model in $demo"
 [ -e "$memory/memory.limit_in_bytes" ] || skip "no memory cgroups (version 1) here"
 mkdir "$group" 2>/dev/null || skip "memory cgroups cannot be made here"
@@ -109,9 +107,8 @@ rm "$tmp/out"
 inside -n $tokens --ctx 5000 >"$tmp/out" 2>"$tmp/err" &
 child=$!
 while kill -0 "$child" 2>/dev/null && [ ! -s "$tmp/out" ]; do sleep 0.05; done
-goal=$(((most + 2) << 20))
 # What is not the experts' must stay, and a few of them.
-[ $follows = 0 ] || goal=$((($(needed --ctx 5000) + 2) << 20))
+goal=$((($(needed --ctx 5000) + 2) << 20))
 lowest=$((64 << 20))
 while kill -0 "$child" 2>/dev/null && [ $lowest -gt $goal ]; do
     # A little above what is held now, so that the system can do it; the engine sees how little is
