@@ -176,17 +176,13 @@ void sl__gguf_close(sl__gguf_set *set)
     *set = (sl__gguf_set){0};
 }
 
+static int compare_with_name(const void *name, const void *tensor)
+{
+    return strcmp(name, ((const sl__gguf_tensor *)tensor)->name);
+}
+
 const sl__gguf_tensor *sl__gguf_find(const sl__gguf_set *set, const char *name)
 {
-    size_t low = 0, high = set->tensor_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(name, set->tensors[middle].name);
-        if (order == 0) return &set->tensors[middle];
-        if (order < 0)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return NULL;
+    if (set->tensor_count == 0) return NULL;
+    return bsearch(name, set->tensors, set->tensor_count, sizeof *set->tensors, compare_with_name);
 }

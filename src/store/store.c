@@ -134,17 +134,16 @@ const sl__tensor *sl__store_tensor_at(const sl__store *store, size_t i)
     return &store->tensors[i];
 }
 
+static int compare_with_name(const void *name, const void *tensor)
+{
+    return strcmp(name, ((const sl__tensor *)tensor)->name);
+}
+
 const sl__tensor *sl__store_find(const sl__store *store, const char *name)
 {
-    size_t low = 0, high = store->tensor_count;
-    while (low < high) {
-        size_t mid = low + (high - low) / 2;
-        int order = strcmp(store->tensors[mid].name, name);
-        if (order == 0) return &store->tensors[mid];
-        if (order < 0) low = mid + 1;
-        else high = mid;
-    }
-    return NULL;
+    if (store->tensor_count == 0) return NULL;
+    return bsearch(name, store->tensors, store->tensor_count, sizeof *store->tensors,
+                   compare_with_name);
 }
 
 static sl_status compare(const char *path, const sl__tensor *tensor, uint64_t hash, sl_error *err)
