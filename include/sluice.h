@@ -151,6 +151,19 @@ typedef enum sl_map_advice {
 
 typedef enum sl_switch { SL_AUTO = 0, SL_ON, SL_OFF } sl_switch;
 
+/* How keys and values of attention are kept. */
+typedef enum sl_kv_type {
+    SL_KV_F32 = 0,
+    SL_KV_F16,
+    SL_KV_Q8, /* 8 bits, a scale a position and head */
+} sl_kv_type;
+
+/* What weights of 8 bits and fewer are multiplied with. */
+typedef enum sl_activations {
+    SL_ACTIVATIONS_F32 = 0,
+    SL_ACTIVATIONS_Q8, /* rounded to 8 bits in groups of 64: several times faster */
+} sl_activations;
+
 typedef struct sl_engine_options {
     uint64_t memory_bytes;      /* a promise about the process's resident size; 0: what is free */
     uint64_t cache_bytes;       /* the expert cache alone; 0: what memory_bytes leaves */
@@ -171,6 +184,10 @@ typedef struct sl_engine_options {
     const char *probe_file;     /* where the probe's findings are remembered; NULL: nowhere */
     const sl_tokenizer *tokenizer; /* borrowed, outlives the engine; NULL: the model's is opened */
     sl_verify_rule verify;      /* packs only: a checkpoint carries no checksums */
+    sl_kv_type kv;
+    sl_activations activations;
+    const char *cpu_level;      /* the highest level of kernels, as sl_cpu_level_name says; NULL:
+                                 * the highest here */
 } sl_engine_options;
 
 /* Opens a model (pack or checkpoint folder, or one .safetensors file beside its config.json):
