@@ -16,6 +16,13 @@ size_t sl__kern_matmul_tmp(uint32_t cols, uint32_t tokens)
     return SL_MM_ROWS * SL_MM_COLS + (size_t)tokens * SL_MM_ROWS * 16u;
 }
 
+size_t sl__kern_q8_tmp(uint32_t cols, uint32_t tokens)
+{
+    (void)cols;
+    (void)tokens;
+    return SL_Q8_TMP;
+}
+
 size_t sl__kern_delta_tmp(uint32_t dk, uint32_t dv)
 {
     const size_t chunk = SL_DELTA_CHUNK;

@@ -26,6 +26,7 @@
 #include <stdint.h>
 
 #include "base/dtype.h"
+#include "base/panels.h"
 
 typedef struct sl__kern {
     const char *level; /* "ref", "avx2", … : the highest level with an entry in this table */
@@ -52,6 +53,32 @@ typedef struct sl__kern {
                      size_t scale_row_bytes, uint32_t rows, uint32_t c0, uint32_t c1,
                      const float *x, size_t x_stride, uint32_t tokens, float *y, size_t y_stride,
                      float *tmp);
+
+    /* The same as matmul for weights in panels (base/panels.h), types sl__dtype_has_panels; the
+     * order of the sum is its own. w: whole panels, 16 · row_bytes each; a last one may have fewer
+     * than 16 rows that count. With lanes s[0..3] = 0, weight c adds w[c]*x[c] to s[c % 4] in
+     * increasing c (product rounded, then sum rounded); y = (s[0] + s[2]) + (s[1] + s[3]). A
+     * weight is round(round(scale * code) + minimum).
+     * tmp: at least sl__kern_matmul_tmp(cols, tokens) floats of the caller's. exact */
+    void (*panel_matmul)(sl__dtype type, const void *w, size_t row_bytes, uint32_t rows,
+                         uint32_t cols, const float *x, size_t x_stride, uint32_t tokens, float *y,
+                         size_t y_stride, float *tmp);
+
+    /* Rounds columns [c0, c1) of `tokens` rows of x to 8 bits; c0 is a multiple of SL_GROUP, x
+     * points at column c0 of the first row. out: rows of sl__q8_row_bytes(cols), of which the
+     * groups of those columns are written. exact, NaN and infinities included */
+    void (*quantise_rows)(const float *x, size_t x_stride, uint32_t c0, uint32_t c1, uint32_t cols,
+                          uint32_t tokens, void *out);
+
+    /* y[t][r] = W[r]·x[t] for weights in panels and x rounded to 8 bits, rows of
+     * sl__q8_row_bytes(cols) bytes. With s = 0, for each group in increasing order,
+     *     s += (scale * step) * dot     dot = Σ code of w · code of x, an exact integer
+     *     s += minimum * total
+     * each product and each sum rounded; y = s. w, rows: as panel_matmul's.
+     * tmp: at least sl__kern_q8_tmp(cols, tokens) floats of the caller's. exact */
+    void (*panel_matmul_q8)(sl__dtype type, const void *w, size_t row_bytes, uint32_t rows,
+                            uint32_t cols, const void *x, uint32_t tokens, float *y,
+                            size_t y_stride, float *tmp);
 
     /* The dot product above, both sides float. exact */
     float (*dot)(const float *a, const float *b, uint32_t n);
@@ -125,9 +152,35 @@ typedef struct sl__kern {
                         size_t out_stride, float *tmp);
 } sl__kern;
 
+/* A row of activations of 8 bits: for each group of 64 numbers
+ *
+ *     step = largest |x| / 127      code = x · (127 / largest |x|), rounded to nearest, ties to even
+ *
+ * so that x ≈ step · code, off by half a step at most (and float's own rounding of it). Where the
+ * largest is below 2^-100, step and codes are 0; where one is NaN or infinite, step is NaN and the
+ * codes are 0. After a row's last number codes are 0.
+ *
+ *     row:   codes int8[groups · 64] | sl__q8_group[groups] | up to the next multiple of 64 bytes */
+typedef struct sl__q8_group {
+    float step;
+    float total;     /* step · Σ codes, rounded */
+    int16_t sums[4]; /* of codes 0 … 15, 16 … 31, 32 … 47, 48 … 63 */
+} sl__q8_group;
+
+static inline size_t sl__q8_groups(uint32_t cols)
+{
+    return ((size_t)cols + SL_GROUP - 1) / SL_GROUP;
+}
+
+static inline size_t sl__q8_row_bytes(uint32_t cols)
+{
+    return (sl__q8_groups(cols) * (SL_GROUP + sizeof(sl__q8_group)) + 63) / 64 * 64;
+}
+
 #define SL_DELTA_CHUNK 64u /* tokens of one inner DeltaNet chunk */
 
 size_t sl__kern_matmul_tmp(uint32_t cols, uint32_t tokens);
+size_t sl__kern_q8_tmp(uint32_t cols, uint32_t tokens);
 size_t sl__kern_delta_tmp(uint32_t dk, uint32_t dv);
 
 /* Fills the table with the best that this CPU and OS support, at most `max_level` ("ref", "avx2",

@@ -12,10 +12,15 @@
 #define SL_MM_T_ROWS 16u
 #define SL_MM_T_COLS (SL_MM_ROWS * SL_MM_COLS / SL_MM_T_ROWS)
 
+/* What panel_matmul_q8 may keep between the groups of a panel: sums of 32 rows × 32 tokens, a group
+ * of two panels opened, and sums of 16 × 16 integers four times. */
+#define SL_Q8_TMP (32u * 32u + 2u * 16u * SL_GROUP / sizeof(float) + 4u * 16u * 16u)
+
 void sl__kern_ref(sl__kern *kern);
 
 /* One function a source file, called by its level's. */
 void sl__kern_ref_matmul(sl__kern *kern);
+void sl__kern_ref_panels(sl__kern *kern);
 void sl__kern_ref_elementwise(sl__kern *kern);
 void sl__kern_ref_attention(sl__kern *kern);
 void sl__kern_ref_delta(sl__kern *kern);
