@@ -83,8 +83,9 @@ static float *run_mixer(struct mixer *m, uint32_t tokens, uint32_t context, uint
 {
     sl_error err = {0};
     float *out = floats((size_t)tokens * HIDDEN);
-    size_t scratch = sl__scratch_layout(&m->run.scratch, &m->desc, chunk, context, threads, NULL);
-    sl__scratch_layout(&m->run.scratch, &m->desc, chunk, context, threads,
+    size_t scratch = sl__scratch_layout(&m->run.scratch, &m->desc, chunk, context, threads,
+                                        SL_ACTIVATIONS_F32, NULL);
+    sl__scratch_layout(&m->run.scratch, &m->desc, chunk, context, threads, SL_ACTIVATIONS_F32,
                        floats(scratch / sizeof(float)));
     uint64_t state = sl__state_layout(NULL, &m->desc, context, chunk, NULL);
     sl__state_layout(&m->state, &m->desc, context, chunk, floats((size_t)state / sizeof(float)));

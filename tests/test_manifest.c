@@ -140,7 +140,7 @@ static void lies_in_the_head(void **state)
     pack_fixture_build(&case_fix, case_path("m"));
     expect_lie("format", "\"tar\"", SL_EFORMAT, "M: format: expected \"sluice-pack\"");
     expect_lie("format", NULL, SL_EFORMAT, "format: expected a string");
-    expect_lie("version", "2", SL_EUNSUPPORTED, "pack version 2");
+    expect_lie("version", "3", SL_EUNSUPPORTED, "pack version 3");
     expect_lie("version", "0", SL_EFORMAT, "version");
     expect_lie("source", NULL, SL_EFORMAT, "source");
     expect_lie("config", NULL, SL_EFORMAT, "config: expected an object");

@@ -1,98 +1,56 @@
-/* Rows in and out of panels, a code at a time: it is done when a pack is written and for single
- * rows, never for a product. */
+/* Rows in and out of panels. Four bytes of a row's codes go to a vector as they are; only the bits
+ * that q3 has behind them are put elsewhere. */
 #include "base/panels.h"
 
 #include <assert.h>
 
-#define HEAD (2 * SL_PANEL_ROWS * sizeof(uint16_t)) /* scales and minima of a block */
+#define HEAD   ((size_t)2 * SL_PANEL_ROWS * sizeof(uint16_t)) /* scales and minima of a block */
+#define VECTOR ((size_t)4 * SL_PANEL_ROWS)
 
-/* ---- codes in a block of a row --------------------------------------------------------------- */
-
-static unsigned get_code(sl__dtype type, const unsigned char *codes, unsigned c)
+/* Bytes of a row's block that move in fours. */
+static size_t plain_bytes(sl__dtype type)
 {
-    switch (type) {
-    case SL_Q8: return codes[c];
-    case SL_Q4: return codes[c % 32] >> (c / 32 * 4) & 15u;
-    case SL_Q3:
-        return (codes[c % 16] >> (c / 16 * 2) & 3u) | (codes[16 + c / 8] >> c % 8 & 1u) << 2;
-    default: return codes[c % 16] >> (c / 16 * 2) & 3u;
-    }
+    return type == SL_Q8 ? 64 : type == SL_Q4 ? 32 : 16;
 }
 
-static void set_bits(unsigned char *byte, unsigned shift, unsigned mask, unsigned value)
+/* Where the bit 2 of a column's code is: in a row's block, and in a panel's. */
+static unsigned char *row_bit(unsigned char *codes, unsigned c, unsigned *shift)
 {
-    *byte = (unsigned char)((*byte & ~(mask << shift)) | value << shift);
+    *shift = c % 8;
+    return codes + 16 + c / 8;
 }
 
-static void set_code(sl__dtype type, unsigned char *codes, unsigned c, unsigned code)
+static unsigned char *panel_bit(unsigned char *codes, unsigned c, uint32_t r, unsigned *shift)
 {
-    switch (type) {
-    case SL_Q8: codes[c] = (unsigned char)code; return;
-    case SL_Q4: set_bits(&codes[c % 32], c / 32 * 4, 15, code); return;
-    case SL_Q3:
-        set_bits(&codes[16 + c / 8], c % 8, 1, code >> 2);
-        set_bits(&codes[c % 16], c / 16 * 2, 3, code & 3u);
-        return;
-    default: set_bits(&codes[c % 16], c / 16 * 2, 3, code);
-    }
+    const unsigned vector = c % 16 / 4; /* of the four with the low bits */
+    *shift = vector % 2 * 4 + c / 16;
+    return codes + (4 + vector / 2) * VECTOR + 4 * r + c % 4;
 }
 
-/* ---- codes in a block of a panel ------------------------------------------------------------- */
-
-/* The byte of a column's code, among the vectors of its kind that hold `columns` columns. */
-static size_t place(unsigned c, unsigned columns, uint32_t r)
+static void move_bit(const unsigned char *from, unsigned from_shift, unsigned char *to,
+                     unsigned to_shift)
 {
-    unsigned within = c % columns;
-    return (size_t)within / 4 * 64 + 4 * r + within % 4;
+    unsigned bit = *from >> from_shift & 1u;
+    *to = (unsigned char)((*to & ~(1u << to_shift)) | bit << to_shift);
 }
-
-/* Of q3's high bits, behind the four vectors of low ones. */
-static size_t high_place(unsigned c, uint32_t r)
-{
-    return 4 * 64 + (size_t)(c % 16 / 8) * 64 + 4 * r + c % 4;
-}
-
-static unsigned high_shift(unsigned c) { return c % 16 / 4 % 2 * 4 + c / 16; }
-
-static unsigned get_panel_code(sl__dtype type, const unsigned char *codes, unsigned c, uint32_t r)
-{
-    switch (type) {
-    case SL_Q8: return codes[place(c, 64, r)];
-    case SL_Q4: return codes[place(c, 32, r)] >> (c / 32 * 4) & 15u;
-    case SL_Q3:
-        return (codes[place(c, 16, r)] >> (c / 16 * 2) & 3u) |
-               (codes[high_place(c, r)] >> high_shift(c) & 1u) << 2;
-    default: return codes[place(c, 16, r)] >> (c / 16 * 2) & 3u;
-    }
-}
-
-static void set_panel_code(sl__dtype type, unsigned char *codes, unsigned c, uint32_t r,
-                           unsigned code)
-{
-    switch (type) {
-    case SL_Q8: codes[place(c, 64, r)] = (unsigned char)code; return;
-    case SL_Q4: set_bits(&codes[place(c, 32, r)], c / 32 * 4, 15, code); return;
-    case SL_Q3:
-        set_bits(&codes[high_place(c, r)], high_shift(c), 1, code >> 2);
-        set_bits(&codes[place(c, 16, r)], c / 16 * 2, 3, code & 3u);
-        return;
-    default: set_bits(&codes[place(c, 16, r)], c / 16 * 2, 3, code);
-    }
-}
-
-/* ---- rows ------------------------------------------------------------------------------------ */
 
 void sl__panel_put_row(sl__dtype type, const void *row, uint32_t cols, void *panel, uint32_t r)
 {
     const unsigned char *from = row;
     unsigned char *to = panel;
-    const size_t bytes = sl__dtype_block_bytes(type);
+    const size_t bytes = sl__dtype_block_bytes(type), plain = plain_bytes(type);
     assert(sl__dtype_has_panels(type) && r < SL_PANEL_ROWS);
     for (uint32_t c = 0; c < cols; c += SL_GROUP) {
         memcpy(to + 2 * r, from, 2);
         memcpy(to + HEAD / 2 + 2 * r, from + 2, 2);
-        for (unsigned i = 0; i < SL_GROUP; i++)
-            set_panel_code(type, to + HEAD, i, r, get_code(type, from + 4, i));
+        for (size_t i = 0; i < plain; i += 4)
+            memcpy(to + HEAD + i / 4 * VECTOR + 4 * r, from + 4 + i, 4);
+        for (unsigned i = 0; type == SL_Q3 && i < SL_GROUP; i++) {
+            unsigned in, out;
+            const unsigned char *bit = row_bit((unsigned char *)from + 4, i, &in);
+            unsigned char *place = panel_bit(to + HEAD, i, r, &out);
+            move_bit(bit, in, place, out);
+        }
         from += bytes;
         to += SL_PANEL_ROWS * bytes;
     }
@@ -102,14 +60,19 @@ void sl__panel_get_row(sl__dtype type, const void *panel, uint32_t r, uint32_t c
 {
     const unsigned char *from = panel;
     unsigned char *to = row;
-    const size_t bytes = sl__dtype_block_bytes(type);
+    const size_t bytes = sl__dtype_block_bytes(type), plain = plain_bytes(type);
     assert(sl__dtype_has_panels(type) && r < SL_PANEL_ROWS);
     for (uint32_t c = 0; c < cols; c += SL_GROUP) {
         memcpy(to, from + 2 * r, 2);
         memcpy(to + 2, from + HEAD / 2 + 2 * r, 2);
-        memset(to + 4, 0, bytes - 4);
-        for (unsigned i = 0; i < SL_GROUP; i++)
-            set_code(type, to + 4, i, get_panel_code(type, from + HEAD, i, r));
+        for (size_t i = 0; i < plain; i += 4)
+            memcpy(to + 4 + i, from + HEAD + i / 4 * VECTOR + 4 * r, 4);
+        for (unsigned i = 0; type == SL_Q3 && i < SL_GROUP; i++) {
+            unsigned in, out;
+            const unsigned char *bit = panel_bit((unsigned char *)from + HEAD, i, r, &in);
+            unsigned char *place = row_bit(to + 4, i, &out);
+            move_bit(bit, in, place, out);
+        }
         from += SL_PANEL_ROWS * bytes;
         to += bytes;
     }

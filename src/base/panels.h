@@ -38,6 +38,12 @@ static inline uint64_t sl__panels_rows(uint64_t rows)
     return (rows + SL_PANEL_ROWS - 1) / SL_PANEL_ROWS * SL_PANEL_ROWS;
 }
 
+/* The same where it lies in panels or in rows. */
+static inline uint64_t sl__stored_rows(bool panels, uint64_t rows)
+{
+    return panels ? sl__panels_rows(rows) : rows;
+}
+
 /* Puts a row, as base/dtype.h has it, into a panel as its row r, and takes it out again. The
  * panel's other rows are left as they are. */
 void sl__panel_put_row(sl__dtype type, const void *row, uint32_t cols, void *panel, uint32_t r);

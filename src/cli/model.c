@@ -35,6 +35,10 @@ void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *
          "tokens a forward pass at most; multiples of 64 keep every bit", NULL},
         {0, "experts-per-token", "K", CLI_U32, &e->experts_per_token, 1, 0,
          "a whole number above 0", "fewer experts than trained: faster, and LOSSY", NULL},
+        {0, "activations", "q8|f32", CLI_CHOICE, &opt->activations, 0, 0, NULL,
+         "what weights of 8 bits and fewer are multiplied with (default: q8 where text is "
+         "made, f32 where it is judged)", NULL},
+        {0, "exact", NULL, CLI_FLAG, &opt->exact, 0, 0, NULL, "the same as --activations f32", NULL},
         {0, "verify-reads", "all|first|none", CLI_CHOICE, &opt->verify, 0, 0, NULL,
          "check what is read from a pack: always, once (default), never", NULL},
     };
@@ -77,6 +81,8 @@ sl_status cli_engine_open(sl_engine **engine, sl_session **session, const char *
     options.direct = switch_of(opt->direct);
     options.prefetch = switch_of(opt->prefetch);
     options.map_advice = map_advice_of(opt->map_advice);
+    bool rounded = opt->activations && strcmp(opt->activations, "q8") == 0 && !opt->exact;
+    options.activations = rounded ? SL_ACTIVATIONS_Q8 : SL_ACTIVATIONS_F32;
     SL_TRY(sl_engine_open(engine, path, &options, err));
     if (!session) return SL_OK;
     sl_status status = sl_session_create(session, *engine, err);

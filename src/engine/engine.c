@@ -82,13 +82,14 @@ static sl_status take_scratch(sl_engine *engine, sl_error *err)
     const sl__plan *plan = &engine->plan;
     sl__scratch *scratch = &engine->run.scratch;
     size_t forward = sl__scratch_layout(scratch, &engine->desc, plan->chunk_tokens,
-                                        plan->context_tokens, plan->threads, NULL);
+                                        plan->context_tokens, plan->threads, plan->activations,
+                                        NULL);
     size_t logits = (size_t)SL_LOGITS_ROWS * engine->desc.vocab * sizeof(float);
     engine->scratch_bytes = forward + logits + sl__embedding_row_bytes(&engine->desc);
     engine->scratch = sl__pages_alloc(engine->scratch_bytes);
     if (!engine->scratch) return SL_FAIL_NOMEM(err, "scratch");
     sl__scratch_layout(scratch, &engine->desc, plan->chunk_tokens, plan->context_tokens,
-                       plan->threads, engine->scratch);
+                       plan->threads, plan->activations, engine->scratch);
     engine->logits = (float *)(void *)(engine->scratch + forward);
     engine->embedding_row = engine->scratch + forward + logits;
     return SL_OK;
@@ -131,6 +132,7 @@ static sl_status open_parts(sl_engine *engine, const char *path, const sl_engine
     SL_TRY(take_scratch(engine, err));
     SL_TRY(sl__load_weights(engine, opt->verify, err));
     SL_TRY(sl__pool_create(&engine->run.pool, engine->plan.threads, err));
+    engine->run.activations = engine->plan.activations;
     SL_TRY(open_cache(engine, opt, err));
     engine->run.desc = &engine->desc;
     engine->run.store = engine->store;

@@ -8,6 +8,7 @@
 #define SL_ENGINE_ENGINE_H
 
 #include "base/arena.h"
+#include "base/panels.h"
 #include "base/mempressure.h"
 #include "io/io.h"
 #include "model/family.h"
@@ -24,6 +25,7 @@ typedef struct sl__plan {
     uint64_t io;
     uint64_t cache;
     uint32_t context_tokens, chunk_tokens, threads;
+    sl_activations activations;
     bool embedding_resident;
 } sl__plan;
 
@@ -76,10 +78,11 @@ sl_status sl__plan_make(sl__plan *plan, const sl__plan_input *in, const sl_engin
 /* The smallest budget that sl__plan_make takes with these options. */
 uint64_t sl__plan_minimum(const sl__plan_input *in, const sl_engine_options *opt);
 
-/* Room for one encoded row of the embedding, whatever its type. */
+/* Room for one encoded row of the embedding, whatever its type, or for a panel and a row. */
 static inline size_t sl__embedding_row_bytes(const sl__model_desc *desc)
 {
-    return ((size_t)desc->hidden + SL_GROUP) * sizeof(float);
+    size_t row = ((size_t)desc->hidden + SL_GROUP) * sizeof(float); /* of the widest type */
+    return row + SL_PANEL_ROWS * row / 2;                           /* q8 has a third of that */
 }
 
 /* Bytes of one session's state: the table of its layers, then what they hold. */
@@ -115,7 +118,7 @@ struct sl_engine {
     char *scratch;          /* forward scratch, then logits */
     size_t scratch_bytes;
     float *logits;          /* [SL_LOGITS_ROWS, vocab] */
-    char *embedding_row;    /* one encoded row, where the embedding is not resident */
+    char *embedding_row;    /* sl__embedding_row_bytes: a panel, then a row */
     const sl__tensor *embedding;
     const sl_tokenizer *tokenizer; /* borrowed or own_tokenizer */
     sl_tokenizer *own_tokenizer;

@@ -8,6 +8,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/panels.h"
 
 static void observe(const sl_session *session, sl__observed what, uint32_t layer, uint32_t count,
                     uint32_t width, const float *data)
@@ -16,18 +17,21 @@ static void observe(const sl_session *session, sl__observed what, uint32_t layer
     session->observer(session->observer_ctx, what, layer, session->position, count, width, data);
 }
 
-/* One row of an embedding that stays on the disk. */
-static sl_status read_embedding_row(sl_engine *engine, int32_t id, const void **row,
-                                    sl_error *err)
+/* The row of an id in the embedding; of one in panels, the panel that it is in. Where the embedding
+ * stays on the disk it is read. */
+static sl_status embedding_row(sl_engine *engine, int32_t id, const void **out, sl_error *err)
 {
     const sl__weight *w = &engine->run.model[SL_ROLE_EMBED];
+    const uint32_t rows = w->panels ? SL_PANEL_ROWS : 1;
+    size_t bytes = rows * w->row_bytes;
+    uint64_t at = (uint64_t)id / rows * bytes;
+    *out = w->data ? (const char *)w->data + at : engine->embedding_row;
+    if (w->data) return SL_OK;
     const sl__extent *extent = &engine->embedding->extent;
-    uint64_t offset = extent->offset + (uint64_t)id * w->row_bytes;
     SL_TRY(sl__file_pread_all(sl__store_fd(engine->store, extent->file),
                               sl__store_file_path(engine->store, extent->file),
-                              engine->embedding_row, w->row_bytes, offset, err));
-    engine->embedding_bytes_read += w->row_bytes;
-    *row = engine->embedding_row;
+                              engine->embedding_row, bytes, extent->offset + at, err));
+    engine->embedding_bytes_read += bytes;
     return SL_OK;
 }
 
@@ -36,8 +40,13 @@ static sl_status embed(sl_engine *engine, const int32_t *ids, uint32_t count, sl
     const sl__weight *w = &engine->run.model[SL_ROLE_EMBED];
     uint32_t hidden = engine->desc.hidden;
     for (uint32_t t = 0; t < count; t++) {
-        const void *row = (const char *)w->data + (size_t)ids[t] * w->row_bytes;
-        if (!w->data) SL_TRY(read_embedding_row(engine, ids[t], &row, err));
+        const void *row;
+        SL_TRY(embedding_row(engine, ids[t], &row, err));
+        if (w->panels) {
+            char *apart = (char *)engine->embedding_row + SL_PANEL_ROWS * w->row_bytes;
+            sl__panel_get_row(w->dtype, row, (uint32_t)ids[t] % SL_PANEL_ROWS, hidden, apart);
+            row = apart;
+        }
         engine->run.kern.dequant_row(w->dtype, row, NULL,
                                      engine->run.scratch.residual + (size_t)t * hidden, hidden);
     }

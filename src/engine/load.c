@@ -10,6 +10,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/pages.h"
+#include "base/panels.h"
 
 #define ALIGN 64u
 
@@ -49,7 +50,8 @@ static uint64_t memory_bytes(const sl__tensor_spec *spec, const sl__tensor *tens
     uint64_t bytes = tensor->extent.bytes;
     if (spec->klass == SL_CLASS_VECTOR) bytes = (uint64_t)spec->cols * sizeof(float);
     if (spec->picks.groups > 0) {
-        bytes = spec->first_row == 0 ? bytes / spec->rows * spec->role_rows : 0;
+        bytes /= sl__stored_rows(tensor->panels, spec->rows);
+        bytes *= spec->first_row == 0 ? sl__stored_rows(tensor->panels, spec->role_rows) : 0;
     }
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
@@ -116,6 +118,34 @@ static sl_status check_tensor(const struct loader *l, const sl__tensor *tensor, 
                                   (size_t)SL_LOGITS_ROWS * e->desc.vocab * sizeof(float), err);
 }
 
+/* Of a tensor in panels a row is picked out of one panel and put into another. */
+static sl_status load_panel_picks(const struct loader *l, const sl__tensor_spec *spec,
+                                  const sl__tensor *tensor, size_t row_bytes, sl_error *err)
+{
+    const sl__row_picks *p = &spec->picks;
+    const sl__extent *extent = &tensor->extent;
+    const size_t bytes = SL_PANEL_ROWS * row_bytes;
+    char *panel = malloc(bytes + row_bytes), *row = panel + bytes;
+    uint64_t held = UINT64_MAX; /* the panel in memory */
+    sl_status status = panel ? SL_OK : SL_FAIL_NOMEM(err, tensor->name);
+    for (uint32_t i = 0; i < p->groups * p->count && status == SL_OK; i++) {
+        uint64_t from = (uint64_t)(i / p->count) * p->stride + p->offset + i % p->count;
+        uint64_t to = (uint64_t)spec->first_row + i;
+        if (from / SL_PANEL_ROWS != held) {
+            held = from / SL_PANEL_ROWS;
+            status = sl__file_pread_all(sl__store_fd(l->engine->store, extent->file),
+                                        sl__store_file_path(l->engine->store, extent->file), panel,
+                                        bytes, extent->offset + held * bytes, err);
+        }
+        if (status != SL_OK) break;
+        sl__panel_get_row(tensor->dtype, panel, (uint32_t)(from % SL_PANEL_ROWS), spec->cols, row);
+        sl__panel_put_row(tensor->dtype, row, spec->cols, l->picked + to / SL_PANEL_ROWS * bytes,
+                          (uint32_t)(to % SL_PANEL_ROWS));
+    }
+    free(panel);
+    return status;
+}
+
 /* The picked rows of a tensor go to their place in the role. */
 static sl_status load_picks(const struct loader *l, const sl__tensor_spec *spec,
                             const sl__tensor *tensor, size_t row_bytes, sl_error *err)
@@ -125,6 +155,7 @@ static sl_status load_picks(const struct loader *l, const sl__tensor_spec *spec,
     const sl__store *store = l->engine->store;
     char *to = l->picked + (size_t)spec->first_row * row_bytes;
     if (!sl__spec_repeats(spec)) SL_TRY(check_tensor(l, tensor, err));
+    if (tensor->panels) return load_panel_picks(l, spec, tensor, row_bytes, err);
     for (uint32_t g = 0; g < p->groups; g++) {
         uint64_t from = ((uint64_t)g * p->stride + p->offset) * row_bytes;
         uint64_t bytes = (uint64_t)p->count * row_bytes;
@@ -142,7 +173,8 @@ static sl_status load_tensor(void *ctx, int64_t layer, const sl__tensor_spec *sp
     struct loader *l = ctx;
     sl_engine *e = l->engine;
     sl__weight *weight = layer < 0 ? &e->run.model[spec->role] : &e->run.layers[layer][spec->role];
-    sl__weight w = {.dtype = tensor->dtype, .rows = spec->rows, .cols = spec->cols};
+    sl__weight w = {.dtype = tensor->dtype, .rows = spec->rows, .cols = spec->cols,
+                    .panels = tensor->panels};
     uint64_t row_bytes;
     if (!sl__dtype_row_bytes(tensor->dtype, spec->cols, &row_bytes)) {
         return SL_FAIL(err, SL_EFORMAT, "tensor %s: its rows are too long", tensor->name);

@@ -14,6 +14,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/panels.h"
 #include "base/sysmem.h"
 #include "quant/quant.h"
 #include "store/pack.h"
@@ -40,7 +41,8 @@ struct packer {
     char *in, *out;          /* buffers of buffer_bytes */
     char *turned;            /* another, where experts are transposed */
     uint64_t buffer_bytes;
-    float *rows;             /* [threads][widest] */
+    float *rows;             /* [threads][row_floats] */
+    size_t row_floats;       /* the widest row as floats, and as two of the types with panels */
     uint32_t widest;
     bool turns;              /* experts are transposed */
     sl_pack_progress progress;
@@ -48,52 +50,98 @@ struct packer {
 
 /* ---- converting ------------------------------------------------------------------------------ */
 
+/* How a matrix lies. */
+struct form {
+    sl__dtype type;
+    bool panels;
+    size_t row_bytes;
+};
+
 struct conversion {
     struct packer *p;
-    sl__dtype from, to;
+    struct form from, to;
     uint32_t cols;
-    uint64_t from_bytes, to_bytes; /* a row */
-    const char *in, *scales;       /* scales: NULL where the type has no plane of them */
-    uint64_t scale_bytes;          /* a row */
+    const char *in, *scales; /* scales: NULL where the type has no plane of them */
+    uint64_t scale_bytes;    /* a row */
     char *out;
     uint32_t rows, rows_a_task;
     sl_error *errors; /* [threads] */
 };
 
+/* Row r, or the panel that it is in. */
+static size_t row_place(const struct form *form, uint32_t r)
+{
+    return (form->panels ? r / SL_PANEL_ROWS * SL_PANEL_ROWS : r) * form->row_bytes;
+}
+
+/* tmp: the row as floats where it changes its type; behind them, as it comes out of a panel and as
+ * it goes into one. */
+static sl_status convert_row(const struct conversion *c, uint32_t r, float *tmp, sl_error *err)
+{
+    char *from_panel = (char *)(tmp + c->cols);
+    char *to_panel = from_panel + (c->from.panels ? c->from.row_bytes : 0);
+    const char *in = c->in + row_place(&c->from, r);
+    char *out = c->out + row_place(&c->to, r);
+    const char *scales = c->scales ? c->scales + r * c->scale_bytes : NULL;
+    if (c->from.panels) {
+        sl__panel_get_row(c->from.type, in, r % SL_PANEL_ROWS, c->cols, from_panel);
+        in = from_panel;
+    }
+    if (c->from.type != c->to.type) {
+        char *coded = c->to.panels ? to_panel : out;
+        c->p->kern.dequant_row(c->from.type, in, scales, tmp, c->cols);
+        SL_TRY(sl__quant_row(c->to.type, tmp, c->cols, coded, err));
+        in = coded;
+    }
+    if (c->to.panels) sl__panel_put_row(c->to.type, in, c->cols, out, r % SL_PANEL_ROWS);
+    else if (in != out) memcpy(out, in, c->to.row_bytes);
+    return SL_OK;
+}
+
 static void convert_task(void *ctx, uint32_t index, uint32_t worker)
 {
     const struct conversion *c = ctx;
-    float *row = c->p->rows + (size_t)worker * c->p->widest;
+    float *tmp = c->p->rows + (size_t)worker * c->p->row_floats;
     sl_error *err = &c->errors[worker];
     uint32_t first = index * c->rows_a_task, end = first + c->rows_a_task;
     if (end > c->rows) end = c->rows;
     for (uint32_t r = first; r < end && err->status == SL_OK; r++) {
         sl_error why = {0};
-        const char *scales = c->scales ? c->scales + r * c->scale_bytes : NULL;
-        c->p->kern.dequant_row(c->from, c->in + r * c->from_bytes, scales, row, c->cols);
-        sl_status status = sl__quant_row(c->to, row, c->cols, c->out + r * c->to_bytes, &why);
+        sl_status status = convert_row(c, r, tmp, &why);
         if (status != SL_OK) sl__fail(err, status, "row %u: %s", r, why.message);
     }
 }
 
-/* rows rows of one type into another. scales: of in, where its type has them apart; they are not
- * copied. what: "tensor NAME" for messages. */
-static sl_status convert(struct packer *p, sl__dtype from, const void *in, const void *scales,
-                         sl__dtype to, void *out, uint32_t rows, uint32_t cols, const char *what,
-                         sl_error *err)
+static struct form form_of(sl__dtype type, bool panels, uint32_t cols)
 {
-    sl_error errors[PACK_THREADS_MAX];
-    struct conversion c = {.p = p, .from = from, .to = to, .cols = cols, .in = in, .out = out,
-                           .scales = scales, .rows = rows, .errors = errors,
-                           .scale_bytes = sl__dtype_scale_row_bytes(from, cols)};
-    bool fits = sl__dtype_row_bytes(from, cols, &c.from_bytes) &&
-                sl__dtype_row_bytes(to, cols, &c.to_bytes);
+    uint64_t row_bytes = 0;
+    bool fits = sl__dtype_row_bytes(type, cols, &row_bytes);
     assert(fits);
     (void)fits;
-    if (from == to) {
-        memcpy(out, in, rows * c.to_bytes);
+    return (struct form){type, panels, (size_t)row_bytes};
+}
+
+static uint64_t form_bytes(const struct form *form, uint64_t rows)
+{
+    return sl__stored_rows(form->panels, rows) * form->row_bytes;
+}
+
+/* rows rows of one form into another. scales: of in, where its type has them apart; they are not
+ * copied. what: "tensor NAME" for messages. */
+static sl_status convert(struct packer *p, const struct form *from, const void *in,
+                         const void *scales, const struct form *to, void *out, uint32_t rows,
+                         uint32_t cols, const char *what, sl_error *err)
+{
+    sl_error errors[PACK_THREADS_MAX];
+    struct conversion c = {.p = p, .from = *from, .to = *to, .cols = cols, .in = in, .out = out,
+                           .scales = scales, .rows = rows, .errors = errors,
+                           .scale_bytes = sl__dtype_scale_row_bytes(from->type, cols)};
+    size_t bytes = (size_t)form_bytes(to, rows);
+    if (from->type == to->type && from->panels == to->panels) {
+        memcpy(out, in, bytes);
         return SL_OK;
     }
+    if (to->panels) memset(out, 0, bytes); /* rows that fill up the last panel */
     uint32_t threads = sl__pool_threads(p->pool);
     memset(errors, 0, threads * sizeof errors[0]);
     c.rows_a_task = 16384 / cols + 1;
@@ -133,25 +181,23 @@ static sl_status pack_tensor(struct packer *p, size_t index, sl_error *err)
     const char *path = sl__store_file_path(p->store, source->extent.file);
     int fd = sl__store_fd(p->store, source->extent.file);
     char what[200];
-    uint64_t rows, from_bytes, to_bytes;
+    uint64_t rows;
     uint32_t cols;
     snprintf(what, sizeof what, "tensor %s", t->name);
     matrix_of(t, &rows, &cols);
-    if (!sl__dtype_row_bytes(source->dtype, cols, &from_bytes) ||
-        !sl__dtype_row_bytes(t->dtype, cols, &to_bytes)) {
-        return SL_FAIL(err, SL_EFORMAT, "%s: %s: its rows are too long", path, what);
-    }
+    const struct form from = form_of(source->dtype, source->panels, cols);
+    const struct form to = form_of(t->dtype, t->panels, cols);
     SL_TRY(sl__store_check_tensor(p->store, source, p->in, (size_t)p->buffer_bytes, err));
-    uint64_t wider = from_bytes > to_bytes ? from_bytes : to_bytes;
+    uint64_t wider = from.row_bytes > to.row_bytes ? from.row_bytes : to.row_bytes;
     uint64_t piece = p->buffer_bytes / wider;
+    if (from.panels || to.panels) piece = piece / SL_PANEL_ROWS * SL_PANEL_ROWS;
     for (uint64_t done = 0; done < rows;) {
-        uint64_t n = rows - done < piece ? rows - done : piece;
-        SL_TRY(sl__file_pread_all(fd, path, p->in, n * from_bytes,
-                                  source->extent.offset + done * from_bytes, err));
-        SL_TRY(convert(p, source->dtype, p->in, NULL, t->dtype, p->out, (uint32_t)n, cols, what,
-                       err));
-        SL_TRY(sl__pack_writer_tensor(p->writer, index, p->out, n * to_bytes, err));
-        SL_TRY(report(p, "resident part", n * to_bytes, err));
+        uint64_t n = rows - done < piece ? rows - done : piece, bytes = form_bytes(&to, n);
+        SL_TRY(sl__file_pread_all(fd, path, p->in, form_bytes(&from, n),
+                                  source->extent.offset + done * from.row_bytes, err));
+        SL_TRY(convert(p, &from, p->in, NULL, &to, p->out, (uint32_t)n, cols, what, err));
+        SL_TRY(sl__pack_writer_tensor(p->writer, index, p->out, bytes, err));
+        SL_TRY(report(p, "resident part", bytes, err));
         done += n;
     }
     return SL_OK;
@@ -162,7 +208,8 @@ static uint64_t tensor_bytes(const sl__pack_tensor_plan *t)
     uint64_t rows, row_bytes = 0;
     uint32_t cols;
     matrix_of(t, &rows, &cols);
-    return sl__dtype_row_bytes(t->dtype, cols, &row_bytes) ? rows * row_bytes : 0;
+    if (!sl__dtype_row_bytes(t->dtype, cols, &row_bytes)) return 0;
+    return sl__stored_rows(t->panels, rows) * row_bytes;
 }
 
 static sl_status pack_resident(struct packer *p, sl_error *err)
@@ -238,8 +285,9 @@ static sl_status pack_part(struct packer *p, const sl__matrix_layout *from,
     if (scales && from->dtype == to->dtype) {
         memcpy(p->out + to->scales_offset, scales, to->rows * to->scale_row_bytes);
     }
-    return convert(p, from->dtype, in, scales, to->dtype, p->out + to->offset, to->rows, to->cols,
-                   what, err);
+    const struct form was = form_of(from->dtype, from->panels, to->cols);
+    const struct form is = form_of(to->dtype, to->panels, to->cols);
+    return convert(p, &was, in, scales, &is, p->out + to->offset, to->rows, to->cols, what, err);
 }
 
 static sl_status pack_expert(struct packer *p, uint32_t layer, uint32_t expert, sl_error *err)
@@ -338,6 +386,8 @@ static sl_status plan_tensors(struct packer *p, const sl__tensor_spec *specs, si
         t->dtype = encode ? encode_as(p->resident, source->dtype) : source->dtype;
         t->dims = source->dims;
         memcpy(t->shape, source->shape, sizeof t->shape);
+        t->panels = specs[i].klass == SL_CLASS_MATRIX && !specs[i].by_rows && t->dims == 2 &&
+                    sl__dtype_has_panels(t->dtype);
         if (specs[i].cols > p->widest) p->widest = specs[i].cols;
     }
     return SL_OK;
@@ -356,6 +406,7 @@ static sl_status plan_layer(struct packer *p, uint32_t layer, sl_error *err)
         plan->dtype[part] = encode_as(p->experts, m->dtype);
         plan->rows[part] = m->transposed ? m->cols : m->rows;
         plan->cols[part] = m->transposed ? m->rows : m->cols;
+        plan->panels[part] = sl__dtype_has_panels(plan->dtype[part]) && plan->rows[part] > 0;
         p->turns = p->turns || m->transposed;
         if (plan->cols[part] > p->widest) p->widest = plan->cols[part];
     }
@@ -440,7 +491,7 @@ static sl_status open_writer(struct packer *p, const char *src, const char *dst,
 static sl_status take_buffers(struct packer *p, sl_error *err)
 {
     p->buffer_bytes = PIECE_BYTES;
-    uint64_t widest_row = (uint64_t)p->widest * sizeof(double);
+    uint64_t widest_row = SL_PANEL_ROWS * (uint64_t)p->widest * sizeof(double);
     if (widest_row > p->buffer_bytes) p->buffer_bytes = widest_row;
     for (size_t i = 0; i < p->layer_count; i++) {
         uint32_t layer = p->layers[i].layer;
@@ -453,7 +504,8 @@ static sl_status take_buffers(struct packer *p, sl_error *err)
     if (threads > PACK_THREADS_MAX) threads = PACK_THREADS_MAX;
     p->in = sl__arena_alloc(&p->arena, (size_t)p->buffer_bytes, 1);
     p->out = sl__arena_alloc(&p->arena, (size_t)p->buffer_bytes, 1);
-    p->rows = sl__arena_alloc(&p->arena, (size_t)threads * p->widest, sizeof *p->rows);
+    p->row_floats = 2 * ((size_t)p->widest + SL_GROUP); /* a panel's row has 8.5 bits at most */
+    p->rows = sl__arena_alloc(&p->arena, threads * p->row_floats, sizeof *p->rows);
     if (p->turns) p->turned = sl__arena_alloc(&p->arena, (size_t)p->buffer_bytes, 1);
     if (!p->in || !p->out || !p->rows || (p->turns && !p->turned)) {
         return SL_FAIL_NOMEM(err, "pack buffers");

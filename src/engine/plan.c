@@ -34,7 +34,7 @@ static uint64_t scratch_bytes(const sl__model_desc *desc, const sl__plan *plan, 
 {
     sl__scratch unused;
     uint64_t bytes = sl__scratch_layout(&unused, desc, chunk, plan->context_tokens, plan->threads,
-                                        NULL);
+                                        plan->activations, NULL);
     bytes += (uint64_t)SL_LOGITS_ROWS * desc->vocab * sizeof(float);
     return bytes + sl__embedding_row_bytes(desc);
 }
@@ -80,6 +80,7 @@ static sl_status resolve(sl__plan *plan, const sl__plan_input *in, const sl_engi
         return SL_FAIL(err, SL_EINVAL, "%s: threads: %u is not from 1 to %u", in->path,
                        opt->threads, SL_POOL_THREADS_MAX);
     }
+    plan->activations = opt->activations;
     plan->threads = opt->threads ? opt->threads : sl__cpu_count();
     if (plan->threads > SL_POOL_THREADS_MAX) plan->threads = SL_POOL_THREADS_MAX;
     plan->context_tokens = opt->context_tokens    ? opt->context_tokens

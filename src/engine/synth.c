@@ -13,10 +13,12 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/panels.h"
 #include "quant/quant.h"
 #include "store/pack.h"
 
 #define PIECE_BYTES ((uint64_t)8 << 20)
+#define ROWS_BYTES   ((size_t)4 << 20) /* sixteen rows, far wider than those of any model */
 #define TOPIC_STREAM 0x746f706963u
 
 struct synth {
@@ -37,6 +39,7 @@ struct synth {
     sl__pack_plan plan;
     sl__pack_writer *writer;
     char *buffer;
+    char *rows;             /* of a panel, one after the other */
     uint64_t buffer_bytes;
     sl_pack_progress progress;
 };
@@ -137,6 +140,8 @@ static void plan_tensors(struct synth *s, uint32_t layer, const sl__tensor_spec 
         t->dims = spec->klass == SL_CLASS_VECTOR ? 1 : 2;
         t->shape[0] = t->dims == 1 ? spec->cols : spec->rows;
         t->shape[1] = spec->cols;
+        t->panels = spec->klass == SL_CLASS_MATRIX && !spec->by_rows && t->dims == 2 &&
+                    sl__dtype_has_panels(t->dtype);
         bool conv = layer < s->desc.layer_count && spec->role == SL_ROLE_DELTA_CONV;
         if (!conv) continue;
         t->dims = 3;
@@ -157,6 +162,7 @@ static void plan_layer(struct synth *s, uint32_t layer)
         plan->dtype[part] = s->experts;
         plan->rows[part] = down ? s->desc.hidden : m->intermediate;
         plan->cols[part] = down ? m->intermediate : s->desc.hidden;
+        plan->panels[part] = sl__dtype_has_panels(s->experts);
     }
 }
 
@@ -246,25 +252,48 @@ static sl_status write_vector(struct synth *s, size_t index, sl__synth_rng *rng,
     return sl__pack_writer_tensor(s->writer, index, out, bytes, err);
 }
 
+/* Rows [first, first + rows) of a matrix as it lies in a pack; where that is in panels, first is
+ * the first row of one. */
+static void fill_matrix(struct synth *s, sl__synth_rng *rng, const sl__synth_fill *fill,
+                        uint64_t topic_seed, const sl__matrix_layout *m, char *out, uint64_t first,
+                        uint64_t rows)
+{
+    if (!m->panels) {
+        sl__synth_fill_matrix(rng, fill, &s->dials, topic_seed, m->dtype, out, first, rows, m->cols);
+        return;
+    }
+    const size_t row_bytes = (size_t)m->row_bytes;
+    assert(SL_PANEL_ROWS * row_bytes <= ROWS_BYTES);
+    for (uint64_t done = 0; done < rows; done += SL_PANEL_ROWS) {
+        uint64_t n = rows - done < SL_PANEL_ROWS ? rows - done : SL_PANEL_ROWS;
+        char *panel = out + done * row_bytes;
+        if (n < SL_PANEL_ROWS) memset(panel, 0, SL_PANEL_ROWS * row_bytes);
+        sl__synth_fill_matrix(rng, fill, &s->dials, topic_seed, m->dtype, s->rows, first + done, n,
+                              m->cols);
+        for (uint32_t r = 0; r < n; r++)
+            sl__panel_put_row(m->dtype, s->rows + r * row_bytes, m->cols, panel, r);
+    }
+}
+
 static sl_status write_matrix(struct synth *s, size_t index, sl__synth_rng *rng, sl_error *err)
 {
     const sl__tensor_spec *spec = &s->specs[index];
     uint32_t layer = s->spec_layers[index];
-    sl__dtype type = s->tensors[index].dtype;
     sl__synth_fill fill = layer < s->desc.layer_count
                               ? sl__synth_layer_matrix(&s->dials, &s->desc, layer, spec->role)
                               : sl__synth_model_matrix(&s->dials, &s->desc, spec->role);
-    uint64_t row_bytes;
-    bool fits = sl__dtype_row_bytes(type, spec->cols, &row_bytes);
-    assert(fits && row_bytes <= s->buffer_bytes);
+    sl__matrix_layout m = {.dtype = s->tensors[index].dtype, .cols = spec->cols,
+                           .panels = s->tensors[index].panels};
+    bool fits = sl__dtype_row_bytes(m.dtype, m.cols, &m.row_bytes);
+    assert(fits && SL_PANEL_ROWS * m.row_bytes <= s->buffer_bytes);
     (void)fits;
-    uint64_t piece = s->buffer_bytes / row_bytes;
+    uint64_t piece = s->buffer_bytes / m.row_bytes / SL_PANEL_ROWS * SL_PANEL_ROWS;
     for (uint64_t done = 0; done < spec->rows;) {
         uint64_t n = spec->rows - done < piece ? spec->rows - done : piece;
-        sl__synth_fill_matrix(rng, &fill, &s->dials, s->opt->seed ^ TOPIC_STREAM, type, s->buffer,
-                              done, n, spec->cols);
-        SL_TRY(sl__pack_writer_tensor(s->writer, index, s->buffer, n * row_bytes, err));
-        SL_TRY(report(s, "resident part", n * row_bytes, err));
+        uint64_t bytes = sl__stored_rows(m.panels, n) * m.row_bytes;
+        fill_matrix(s, rng, &fill, s->opt->seed ^ TOPIC_STREAM, &m, s->buffer, done, n);
+        SL_TRY(sl__pack_writer_tensor(s->writer, index, s->buffer, bytes, err));
+        SL_TRY(report(s, "resident part", bytes, err));
         done += n;
     }
     return SL_OK;
@@ -298,8 +327,7 @@ static void fill_record(struct synth *s, uint32_t layer, uint32_t expert,
     sl__synth_rng_seed(&rng, s->opt->seed, sl__hash64(facts, sizeof facts));
     for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
         const sl__matrix_layout *m = &layout->part[part];
-        sl__synth_fill_matrix(&rng, &fill[part], &s->dials, 0, m->dtype, s->buffer + m->offset, 0,
-                              m->rows, m->cols);
+        fill_matrix(s, &rng, &fill[part], 0, m, s->buffer + m->offset, 0, m->rows);
     }
 }
 
@@ -384,7 +412,8 @@ static sl_status take_buffer(struct synth *s, sl_error *err)
         if (record > s->buffer_bytes) s->buffer_bytes = record;
     }
     s->buffer = sl__arena_alloc(&s->arena, (size_t)s->buffer_bytes, 1);
-    return s->buffer ? SL_OK : SL_FAIL_NOMEM(err, "synth buffer");
+    s->rows = sl__arena_alloc(&s->arena, ROWS_BYTES, 1);
+    return s->buffer && s->rows ? SL_OK : SL_FAIL_NOMEM(err, "synth buffer");
 }
 
 static sl_status write_all(struct synth *s, const char *dst, sl_error *err)

@@ -25,7 +25,7 @@
 #include "model/family.h"
 
 /* Raised whenever the same options give other bytes. */
-#define SL_SYNTH_VERSION 1u
+#define SL_SYNTH_VERSION 2u
 
 /* What config.json of a synthetic model says about it. */
 typedef struct sl__synth_mark {

@@ -79,14 +79,46 @@ static sl__weight part_of(const sl__moe *moe, const sl__expert_ref *ref, sl__exp
                         .row_bytes = (size_t)p->row_bytes, .data = record + p->offset,
                         .scales = p->scale_row_bytes ? record + p->scales_offset : NULL,
                         .scale_row_bytes = (size_t)p->scale_row_bytes,
-                        .transposed = p->transposed};
+                        .transposed = p->transposed, .panels = p->panels};
+}
+
+static bool part_takes_q8(const sl__moe *moe, sl__expert_part part)
+{
+    return moe->layout->part[part].panels && moe->run->activations == SL_ACTIVATIONS_Q8;
+}
+
+bool sl__experts_take_q8(const sl__moe *moe)
+{
+    return moe->layout && (part_takes_q8(moe, SL_PART_GATE) || part_takes_q8(moe, SL_PART_UP));
+}
+
+/* Whether an expert goes the short way of experts_q8.c. */
+static bool is_fused(const sl__moe *moe)
+{
+    return moe->m->activation == SL_ACTIVATION_SILU && !moe->m->interleaved &&
+           !moe->m->expert_bias && part_takes_q8(moe, SL_PART_GATE) &&
+           part_takes_q8(moe, SL_PART_UP) && part_takes_q8(moe, SL_PART_DOWN);
 }
 
 /* The rows of an expert, and what is computed from them. */
 struct job {
     float *rows, *inner;
+    const char *q8; /* rows, rounded, where a first product takes them so */
+    char *q8_inner;
     uint32_t n;
 };
+
+/* A token's rows are its own where it is alone. */
+static const char *gather_q8(const sl__moe *moe, uint32_t first, uint32_t n)
+{
+    const sl__scratch *s = &moe->run->scratch;
+    size_t bytes = sl__q8_row_bytes(moe->run->desc->hidden);
+    char *rows = s->moe.q8_rows + first * bytes;
+    if (moe->tokens == 1) return s->moe.q8_tokens;
+    for (uint32_t r = 0; r < n; r++)
+        memcpy(rows + r * bytes, s->moe.q8_tokens + s->moe.token[first + r] * bytes, bytes);
+    return rows;
+}
 
 static struct job gather(const sl__moe *moe, uint32_t expert)
 {
@@ -95,7 +127,11 @@ static struct job gather(const sl__moe *moe, uint32_t expert)
     struct job job = {.n = s->moe.first[expert + 1] - first,
                       .rows = s->moe.rows + (size_t)first * hidden,
                       .inner = s->moe.inner + (size_t)first * 2 * moe->m->intermediate};
-    for (uint32_t r = 0; r < job.n; r++) {
+    if (sl__experts_take_q8(moe)) job.q8 = gather_q8(moe, first, job.n);
+    if (part_takes_q8(moe, SL_PART_DOWN)) {
+        job.q8_inner = s->moe.q8_inner + first * sl__q8_row_bytes(moe->m->intermediate);
+    }
+    for (uint32_t r = 0; r < job.n && !is_fused(moe); r++) {
         memcpy(job.rows + (size_t)r * hidden,
                s->normed + (size_t)s->moe.token[first + r] * hidden, hidden * sizeof(float));
     }
@@ -108,10 +144,12 @@ static uint32_t first_products(const sl__moe *moe, const sl__expert_ref *ref,
 {
     const sl__weight gate = part_of(moe, ref, SL_PART_GATE);
     out[0] = sl__product_of(&gate, job->rows, job->inner, job->n);
+    out[0].q8 = job->q8;
     if (moe->m->interleaved) return 1;
     const sl__weight up = part_of(moe, ref, SL_PART_UP);
     float *to = job->inner + (size_t)job->n * moe->m->intermediate;
     out[1] = sl__product_of(&up, job->rows, to, job->n);
+    out[1].q8 = job->q8;
     return 2;
 }
 
@@ -147,23 +185,51 @@ static void add_out_bias(void *ctx, uint32_t index, uint32_t worker)
     run->kern.axpy(job->rows + (size_t)index * hidden, 1.0f, bias, hidden);
 }
 
+/* From the tokens to what the second products are of. */
+static void run_first(const sl__moe *moe, const sl__expert_ref *refs, const struct job *jobs,
+                      uint32_t count)
+{
+    sl__product in[2 * SL_EXPERT_BATCH_MAX];
+    uint32_t in_count = 0, width = moe->m->intermediate;
+    for (uint32_t i = 0; i < count; i++)
+        in_count += first_products(moe, &refs[i], &jobs[i], in + in_count);
+    sl__products(moe->run, in, in_count);
+    for (uint32_t i = 0; i < count; i++) {
+        activate_expert(moe, refs[i].expert, &jobs[i]);
+        if (!jobs[i].q8_inner) continue;
+        sl__quantise(moe->run, jobs[i].inner, moe->m->interleaved ? 2 * (size_t)width : width,
+                     width, jobs[i].n, jobs[i].q8_inner);
+    }
+}
+
+static void run_first_fused(const sl__moe *moe, const sl__expert_ref *refs, const struct job *jobs,
+                            uint32_t count)
+{
+    sl__fused fused[SL_EXPERT_BATCH_MAX];
+    for (uint32_t i = 0; i < count; i++) {
+        fused[i] = (sl__fused){.gate = part_of(moe, &refs[i], SL_PART_GATE),
+                               .up = part_of(moe, &refs[i], SL_PART_UP), .x = jobs[i].q8,
+                               .inner = jobs[i].q8_inner, .tokens = jobs[i].n};
+    }
+    sl__fused_run(moe->run, fused, count);
+}
+
 void sl__experts_run(const sl__moe *moe, const sl__expert_ref *refs, uint32_t count)
 {
-    sl__product in[2 * SL_EXPERT_BATCH_MAX], out[SL_EXPERT_BATCH_MAX];
+    sl__product out[SL_EXPERT_BATCH_MAX];
     struct job jobs[SL_EXPERT_BATCH_MAX];
-    uint32_t in_count = 0, hidden = moe->run->desc->hidden;
+    uint32_t hidden = moe->run->desc->hidden;
     assert(count > 0 && count <= SL_EXPERT_BATCH_MAX);
     for (uint32_t i = 0; i < count; i++) {
         jobs[i] = gather(moe, refs[i].expert);
-        in_count += first_products(moe, &refs[i], &jobs[i], in + in_count);
         const sl__weight down = part_of(moe, &refs[i], SL_PART_DOWN);
         /* The inputs are no longer needed then. */
         out[i] = sl__product_of(&down, jobs[i].inner, jobs[i].rows, jobs[i].n);
         if (moe->m->interleaved) out[i].x_stride = 2 * (size_t)moe->m->intermediate;
+        out[i].q8 = jobs[i].q8_inner;
     }
-    sl__products(moe->run, in, in_count);
-    for (uint32_t i = 0; i < count; i++)
-        activate_expert(moe, refs[i].expert, &jobs[i]);
+    if (is_fused(moe)) run_first_fused(moe, refs, jobs, count);
+    else run_first(moe, refs, jobs, count);
     sl__products(moe->run, out, count);
     for (uint32_t i = 0; i < count && moe->m->expert_bias; i++) {
         struct out_bias job = {moe, jobs[i].rows, refs[i].expert};
@@ -174,27 +240,64 @@ void sl__experts_run(const sl__moe *moe, const sl__expert_ref *refs, uint32_t co
 
 /* ---- shared expert --------------------------------------------------------------------------- */
 
+bool sl__shared_takes_q8(const sl__moe *moe)
+{
+    const sl__weight *w = moe->run->layers[moe->layer];
+    return moe->m->shared_intermediate > 0 &&
+           (sl__takes_q8(moe->run, &w[SL_ROLE_SHARED_GATE_PROJ]) ||
+            sl__takes_q8(moe->run, &w[SL_ROLE_SHARED_UP_PROJ]));
+}
+
+static bool shared_is_fused(const sl__moe *moe)
+{
+    const sl__weight *w = moe->run->layers[moe->layer];
+    return moe->m->activation == SL_ACTIVATION_SILU &&
+           sl__takes_q8(moe->run, &w[SL_ROLE_SHARED_GATE_PROJ]) &&
+           sl__takes_q8(moe->run, &w[SL_ROLE_SHARED_UP_PROJ]) &&
+           sl__takes_q8(moe->run, &w[SL_ROLE_SHARED_DOWN_PROJ]);
+}
+
+static void run_shared_first(const sl__moe *moe)
+{
+    sl__run *run = moe->run;
+    sl__scratch *s = &run->scratch;
+    const sl__weight *w = run->layers[moe->layer];
+    uint32_t n = moe->tokens, width = moe->m->shared_intermediate;
+    const void *q8 = sl__shared_takes_q8(moe) ? s->moe.q8_tokens : NULL;
+    sl__product in[2] = {
+        sl__product_of(&w[SL_ROLE_SHARED_GATE_PROJ], s->normed, s->moe.shared_gate, n),
+        sl__product_of(&w[SL_ROLE_SHARED_UP_PROJ], s->normed, s->moe.shared_up, n),
+    };
+    in[0].q8 = in[1].q8 = q8;
+    sl__products(run, in, 2);
+    struct activation a = {.run = run, .m = moe->m, .gate = s->moe.shared_gate,
+                           .up = s->moe.shared_up, .rows = n, .width = width, .stride = 1,
+                           .row_stride = width};
+    activate(&a);
+}
+
 void sl__shared_run(const sl__moe *moe)
 {
     sl__run *run = moe->run;
     sl__scratch *s = &run->scratch;
     const sl__weight *w = run->layers[moe->layer];
-    uint32_t n = moe->tokens, width = moe->m->shared_intermediate, count = 2;
-    sl__product in[3] = {
-        sl__product_of(&w[SL_ROLE_SHARED_GATE_PROJ], s->normed, s->moe.shared_gate, n),
-        sl__product_of(&w[SL_ROLE_SHARED_UP_PROJ], s->normed, s->moe.shared_up, n),
-    };
-    if (moe->m->shared_gate) {
-        in[count++] =
-            sl__product_of(&w[SL_ROLE_SHARED_GATE], s->normed, s->moe.shared_scale, n);
-    }
-    sl__products(run, in, count);
-    struct activation a = {.run = run, .m = moe->m, .gate = s->moe.shared_gate,
-                           .up = s->moe.shared_up, .rows = n, .width = width, .stride = 1,
-                           .row_stride = width};
-    activate(&a);
-    const sl__product out =
+    uint32_t n = moe->tokens;
+    sl__product out =
         sl__product_of(&w[SL_ROLE_SHARED_DOWN_PROJ], s->moe.shared_gate, s->moe.shared_out, n);
+    if (shared_is_fused(moe)) {
+        const sl__fused fused = {.gate = w[SL_ROLE_SHARED_GATE_PROJ],
+                                 .up = w[SL_ROLE_SHARED_UP_PROJ], .x = s->moe.q8_tokens,
+                                 .inner = s->moe.q8_shared, .tokens = n};
+        out.q8 = s->moe.q8_shared;
+        sl__fused_run(run, &fused, 1);
+    } else {
+        run_shared_first(moe);
+    }
     sl__products(run, &out, 1);
+    if (moe->m->shared_gate) {
+        const sl__product scale =
+            sl__product_of(&w[SL_ROLE_SHARED_GATE], s->normed, s->moe.shared_scale, n);
+        sl__products(run, &scale, 1);
+    }
     if (moe->m->shared_gate) run->kern.sigmoid(s->moe.shared_scale, n);
 }

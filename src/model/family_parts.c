@@ -404,8 +404,9 @@ void sl__specs_mla(sl__spec_list *list, const sl__mla_desc *m, uint32_t hidden)
     sl__spec_matrix(list, SL_ROLE_MLA_KV_DOWN, "self_attn.kv_a_proj_with_mqa.weight",
                     m->kv_rank + m->rope.dim, hidden);
     sl__spec_norm(list, SL_ROLE_MLA_KV_NORM, "self_attn.kv_a_layernorm.weight", m->kv_rank);
-    sl__spec_matrix(list, SL_ROLE_MLA_KV_UP, "self_attn.kv_b_proj.weight",
-                    m->heads * (m->nope_dim + m->value_dim), m->kv_rank);
+    sl__spec_add(list, SL_ROLE_MLA_KV_UP, "self_attn.kv_b_proj.weight",
+                 m->heads * (m->nope_dim + m->value_dim), m->kv_rank, SL_CLASS_MATRIX)
+        ->by_rows = true; /* a head at a time */
     sl__spec_matrix(list, SL_ROLE_O, "self_attn.o_proj.weight", hidden, m->heads * m->value_dim);
 }
 

@@ -72,6 +72,7 @@ static void attend_head(void *ctx, uint32_t index, uint32_t worker)
     const char *keys = (const char *)up->data +
                        (size_t)h * (m->nope_dim + m->value_dim) * up->row_bytes;
     const char *values = keys + m->nope_dim * up->row_bytes;
+    assert(!up->panels);
     const float *q = s->mla.q + first * q_stride + (size_t)h * q_width(m);
     kern->matmul_t(up->dtype, keys, up->row_bytes, NULL, 0, m->nope_dim, 0, rank, q, q_stride, n,
                    asked, width, tmp);

@@ -155,6 +155,7 @@ typedef struct sl__weight {
     const void *scales;
     size_t scale_row_bytes;
     bool transposed; /* y = Wᵀ·x: as some checkpoints store experts, [in, out] */
+    bool panels;     /* lies in panels (base/panels.h) */
 } sl__weight;
 
 /* The roles that the blocks know. Comments give [rows, cols] or [length]. */
@@ -230,6 +231,7 @@ typedef struct sl__tensor_spec {
     uint32_t rows, cols; /* vectors: rows 1; their elements may be shaped otherwise in the file */
     sl__tensor_class klass;
     float add;          /* added to every element of a vector: 1 for zero-centred norms */
+    bool by_rows;       /* a matrix that is cut where it is used: never in panels */
     /* Where a role is put together from interleaved rows: the rows of this tensor that go to
      * rows [first_row, first_row + groups·count) of the role; one spec a piece, in order. */
     sl__row_picks picks;

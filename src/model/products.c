@@ -10,6 +10,9 @@
  * enough that the last ones to finish do not keep the others waiting. */
 #define TASK_WEIGHTS 16384u
 
+/* Of a matrix in panels a task is rows in multiples of this: two panels side by side. */
+#define TASK_PANEL_ROWS (2 * SL_PANEL_ROWS)
+
 /* Of a transposed matrix a task is columns, in multiples of this: a few cache lines of each row. */
 #define TASK_COLUMNS (2 * SL_GROUP)
 
@@ -32,9 +35,59 @@ sl__product sl__product_of(const sl__weight *w, const float *x, float *y, uint32
                          .y_stride = outputs_of(w), .tokens = tokens};
 }
 
+/* ---- inputs rounded to 8 bits ---------------------------------------------------------------- */
+
+struct quantising {
+    const sl__run *run;
+    const float *x;
+    size_t x_stride;
+    uint32_t cols;
+    char *out;
+};
+
+static void quantise_row(void *ctx, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    const struct quantising *job = ctx;
+    job->run->kern.quantise_rows(job->x + index * job->x_stride, job->x_stride, 0, job->cols,
+                                 job->cols, 1, job->out + index * sl__q8_row_bytes(job->cols));
+}
+
+void sl__quantise(const sl__run *run, const float *x, size_t x_stride, uint32_t cols, uint32_t rows,
+                  void *out)
+{
+    struct quantising job = {run, x, x_stride, cols, out};
+    sl__run_parallel(run, quantise_row, &job, rows, (uint64_t)rows * cols * 4);
+}
+
+/* What the batch's products share is rounded once. */
+static void quantise_inputs(const sl__run *run, const sl__product *in, uint32_t count,
+                            const void **q8)
+{
+    size_t used = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const sl__product *p = &in[i];
+        q8[i] = p->q8;
+        if (q8[i] || !sl__takes_q8(run, &p->w)) continue;
+        for (uint32_t j = 0; j < i && !q8[i]; j++) {
+            bool same = in[j].x == p->x && in[j].tokens == p->tokens && in[j].w.cols == p->w.cols;
+            if (same) q8[i] = q8[j];
+        }
+        if (q8[i]) continue;
+        char *to = run->scratch.q8 + used;
+        used += p->tokens * sl__q8_row_bytes(p->w.cols);
+        assert(used <= run->scratch.q8_bytes);
+        sl__quantise(run, p->x, p->x_stride, p->w.cols, p->tokens, to);
+        q8[i] = to;
+    }
+}
+
+/* ---- tasks ----------------------------------------------------------------------------------- */
+
 struct batch {
     const sl__run *run;
     const sl__product *products;
+    const void *const *q8; /* [count] */
     uint32_t count;
 };
 
@@ -44,6 +97,7 @@ static uint32_t task_outputs(const sl__product *p)
     uint32_t outputs = outputs_of(&p->w), n = TASK_WEIGHTS / inputs_of(&p->w);
     if (p->w.transposed) n = (n / TASK_COLUMNS + 1) * TASK_COLUMNS;
     if (n < 4) n = 4;
+    if (p->w.panels) n = (n + TASK_PANEL_ROWS - 1) / TASK_PANEL_ROWS * TASK_PANEL_ROWS;
     return n < outputs ? n : outputs;
 }
 
@@ -54,11 +108,22 @@ static uint32_t task_count(const sl__product *p)
 }
 
 /* Outputs [first, first + count) of a product. */
-static void run_outputs(const sl__run *run, const sl__product *p, uint32_t first, uint32_t count,
-                        float *tmp)
+static void run_outputs(const sl__run *run, const sl__product *p, const void *q8, uint32_t first,
+                        uint32_t count, float *tmp)
 {
     const sl__weight *w = &p->w;
     const char *data = w->data, *scales = w->scales;
+    if (w->panels) {
+        data += (size_t)first * w->row_bytes;
+        if (q8) {
+            run->kern.panel_matmul_q8(w->dtype, data, w->row_bytes, count, w->cols, q8, p->tokens,
+                                      p->y + first, p->y_stride, tmp);
+        } else {
+            run->kern.panel_matmul(w->dtype, data, w->row_bytes, count, w->cols, p->x, p->x_stride,
+                                   p->tokens, p->y + first, p->y_stride, tmp);
+        }
+        return;
+    }
     if (w->transposed) {
         run->kern.matmul_t(w->dtype, data, w->row_bytes, scales, w->scale_row_bytes, w->rows, first,
                            first + count, p->x, p->x_stride, p->tokens, p->y + first, p->y_stride,
@@ -75,18 +140,22 @@ static void run_task(void *ctx, uint32_t index, uint32_t worker)
 {
     const struct batch *batch = ctx;
     const sl__product *p = batch->products;
-    for (uint32_t tasks; index >= (tasks = task_count(p)); p++)
+    const void *const *q8 = batch->q8;
+    for (uint32_t tasks; index >= (tasks = task_count(p)); p++, q8++)
         index -= tasks;
     uint32_t n = task_outputs(p), first = index * n, rest = outputs_of(&p->w) - first;
-    run_outputs(batch->run, p, first, n < rest ? n : rest,
+    run_outputs(batch->run, p, *q8, first, n < rest ? n : rest,
                 sl__worker_scratch(batch->run, worker));
 }
 
 void sl__products(const sl__run *run, const sl__product *products, uint32_t count)
 {
-    struct batch batch = {run, products, count};
+    const void *q8[SL_PRODUCTS_MAX];
+    struct batch batch = {run, products, q8, count};
     uint32_t tasks = 0;
     uint64_t work = 0;
+    assert(count <= SL_PRODUCTS_MAX);
+    quantise_inputs(run, products, count, q8);
     for (uint32_t i = 0; i < count; i++) {
         assert(products[i].tokens > 0);
         tasks += task_count(&products[i]);

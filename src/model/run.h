@@ -17,6 +17,12 @@
 /* Experts whose matrices are multiplied together: enough to fill the threads, few enough that
  * their slots come back while others load. */
 #define SL_EXPERT_BATCH_MAX 16u
+/* What a task of a fused first half of an expert keeps beside the kernel's tmp: gate and up of
+ * SL_FUSED_TOKENS tokens and a group of rows. */
+#define SL_FUSED_TOKENS 32u
+#define SL_FUSED_FLOATS (2 * SL_FUSED_TOKENS * SL_GROUP)
+/* Products of a batch. */
+#define SL_PRODUCTS_MAX (2 * SL_EXPERT_BATCH_MAX)
 
 /* A prediction looks at so many tokens of a chunk at most, the last ones. */
 #define SL_PREDICT_TOKENS 16u
@@ -28,6 +34,8 @@ typedef struct sl__product {
     sl__weight w;
     const float *x;
     size_t x_stride; /* in floats */
+    const void *q8;  /* the same rounded to 8 bits, adjacent (kern.h); NULL: not there, and made
+                      * where it is needed. Weights in panels alone look at it, and not at x */
     float *y;
     size_t y_stride;
     uint32_t tokens;
@@ -41,6 +49,8 @@ typedef struct sl__scratch {
     float *mixed;    /* [T, hidden]: what a block adds to the stream */
     float *worker;   /* [threads][worker_floats]: matmul rows, attention scores, DeltaNet chunks */
     size_t worker_floats;
+    char *q8;        /* q8_bytes: what products round their input to, where it is rounded */
+    size_t q8_bytes;
     uint32_t *predicted_first; /* [top_k]: what a prediction for one token began with */
     /* The kinds of block never run at once and share the memory behind these pointers. */
     struct {
@@ -72,6 +82,11 @@ typedef struct sl__scratch {
         uint32_t *token;   /* [T·top_k]: the token of a row */
         float *rows;       /* [T·top_k, hidden]: tokens gathered by expert, then outputs */
         float *inner;      /* [T·top_k, 2·intermediate]: gate and up; experts.c says how */
+        /* Rounded to 8 bits, rows of sl__q8_row_bytes; NULL where nothing is rounded. */
+        char *q8_tokens;   /* [T]: normed */
+        char *q8_rows;     /* [T·top_k]: tokens gathered by expert */
+        char *q8_inner;    /* [T·top_k]: what the second products are of */
+        char *q8_shared;   /* [T]: the same of the shared expert */
         float *shared_gate, *shared_up; /* [T, shared_intermediate] */
         float *shared_out;   /* [T, hidden] */
         float *shared_scale; /* [T], where the shared expert is gated */
@@ -87,7 +102,8 @@ typedef struct sl__scratch {
 
 /* Lays the scratch out from base; base NULL only measures. Returns the bytes it takes. */
 size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc, uint32_t tokens,
-                          uint32_t context, uint32_t threads, void *base);
+                          uint32_t context, uint32_t threads, sl_activations activations,
+                          void *base);
 
 typedef struct sl__run {
     const sl__model_desc *desc;
@@ -95,6 +111,7 @@ typedef struct sl__run {
     struct sl__trace_writer *trace; /* what routers say is recorded here; NULL: nowhere */
     sl__kern kern;
     sl__pool *pool;
+    sl_activations activations;
     sl__cache *cache;
     sl__store *store;
     sl__scratch scratch;
@@ -112,7 +129,19 @@ static inline float *sl__worker_scratch(const sl__run *run, uint32_t worker)
 void sl__run_parallel(const sl__run *run, sl__pool_fn fn, void *ctx, uint32_t count,
                       uint64_t work);
 
-/* All products of the batch, in any order; outputs must not overlap. */
+/* Whether products with the weight take their input rounded to 8 bits. */
+static inline bool sl__takes_q8(const sl__run *run, const sl__weight *w)
+{
+    return w->panels && run->activations == SL_ACTIVATIONS_Q8;
+}
+
+/* Rounds rows of x, `cols` numbers each, x_stride apart, to 8 bits: out [rows] of
+ * sl__q8_row_bytes(cols). */
+void sl__quantise(const sl__run *run, const float *x, size_t x_stride, uint32_t cols, uint32_t rows,
+                  void *out);
+
+/* All products of the batch, in any order; outputs must not overlap. Inputs that are rounded must
+ * fit into scratch.q8 together, but for those that come with q8. */
 void sl__products(const sl__run *run, const sl__product *products, uint32_t count);
 
 /* The product with one weight: x [T, cols] → y [T, rows], rows adjacent; of a transposed one

@@ -100,6 +100,16 @@ static void lay_moe(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uin
     s->moe.listed = take(c, m->experts, sizeof(bool));
 }
 
+static void lay_moe_q8(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uint32_t hidden)
+{
+    size_t slots = (size_t)s->tokens * m->top_k, row = sl__q8_row_bytes(hidden);
+    size_t shared = s->tokens * sl__q8_row_bytes(m->shared_intermediate);
+    s->moe.q8_tokens = take(c, s->tokens, row);
+    s->moe.q8_rows = take(c, slots, row);
+    s->moe.q8_inner = take(c, slots, sl__q8_row_bytes(m->intermediate));
+    s->moe.q8_shared = take(c, shared, 1);
+}
+
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
 static size_t mixer_floats(const sl__layer_desc *l, uint32_t tokens, uint32_t context)
@@ -122,6 +132,7 @@ static size_t mixer_floats(const sl__layer_desc *l, uint32_t tokens, uint32_t co
 static size_t worker_floats(const sl__model_desc *desc, uint32_t tokens, uint32_t context)
 {
     size_t most = sl__kern_matmul_tmp(desc->hidden, tokens);
+    most = larger(most, sl__kern_q8_tmp(desc->hidden, tokens) + SL_FUSED_FLOATS);
     for (uint32_t i = 0; i < desc->layer_count; i++) {
         const sl__layer_desc *l = &desc->layers[i];
         most = larger(most, sl__kern_matmul_tmp(l->moe.intermediate, tokens));
@@ -181,8 +192,30 @@ static sl__layer_desc largest_layer(const sl__model_desc *desc)
     return m;
 }
 
+/* The inputs of one batch of products, which are all the same, but for those of experts. */
+static size_t q8_bytes(const sl__model_desc *desc, uint32_t tokens)
+{
+    size_t most = sl__q8_row_bytes(desc->hidden);
+    for (uint32_t i = 0; i < desc->layer_count; i++) {
+        const sl__layer_desc *l = &desc->layers[i];
+        uint32_t width = 0;
+        switch (l->mixer) {
+        case SL_MIXER_ATTENTION: width = l->attention.heads * l->attention.head_dim; break;
+        case SL_MIXER_MLA:
+            width = l->mla.heads * l->mla.value_dim;
+            most = larger(most, sl__q8_row_bytes(l->mla.q_rank));
+            break;
+        case SL_MIXER_DELTA: width = sl__delta_value_width(&l->delta); break;
+        }
+        most = larger(most, sl__q8_row_bytes(width));
+        most = larger(most, sl__q8_row_bytes(l->moe.shared_intermediate));
+    }
+    return tokens * most;
+}
+
 size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc, uint32_t tokens,
-                          uint32_t context, uint32_t threads, void *base)
+                          uint32_t context, uint32_t threads, sl_activations activations,
+                          void *base)
 {
     struct cursor c = {base, 0};
     memset(scratch, 0, sizeof *scratch);
@@ -193,6 +226,8 @@ size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc, uint
     scratch->mixed = floats(&c, tokens, desc->hidden);
     scratch->worker_floats = worker_floats(desc, tokens, context);
     scratch->worker = floats(&c, threads, scratch->worker_floats);
+    if (activations == SL_ACTIVATIONS_Q8) scratch->q8_bytes = q8_bytes(desc, tokens);
+    scratch->q8 = take(&c, scratch->q8_bytes, 1);
     const sl__layer_desc widest = largest_layer(desc);
     scratch->predicted_first = numbers(&c, widest.moe.top_k);
     size_t shared = c.used, most;
@@ -206,5 +241,6 @@ size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc, uint
     most = larger(most, c.used);
     c.used = shared;
     lay_moe(&c, scratch, &widest.moe, desc->hidden);
+    if (activations == SL_ACTIVATIONS_Q8) lay_moe_q8(&c, scratch, &widest.moe, desc->hidden);
     return larger(most, c.used);
 }

@@ -16,7 +16,7 @@
 
 #include "store/store.h"
 
-#define SL_PACK_VERSION 1
+#define SL_PACK_VERSION 2 /* 1 had no panels, and can be read */
 #define SL_PACK_ALIGN 4096u      /* of records */
 #define SL_PACK_PART_ALIGN 64u   /* of matrices in a record, of tensors in resident.bin */
 
@@ -28,6 +28,7 @@ typedef struct sl__pack_tensor_plan {
     sl__dtype dtype; /* as stored */
     uint32_t dims;
     uint64_t shape[SL_STORE_DIMS_MAX];
+    bool panels; /* in panels (base/panels.h): two dimensions, sl__dtype_has_panels */
 } sl__pack_tensor_plan;
 
 typedef struct sl__pack_layer_plan {
@@ -35,6 +36,7 @@ typedef struct sl__pack_layer_plan {
     uint32_t expert_count;
     sl__dtype dtype[SL_PART_COUNT];
     uint32_t rows[SL_PART_COUNT], cols[SL_PART_COUNT];
+    bool panels[SL_PART_COUNT];
 } sl__pack_layer_plan;
 
 typedef struct sl__pack_plan {
@@ -59,7 +61,8 @@ sl_status sl__pack_writer_open(sl__pack_writer **out, const char *dst, const sl_
 bool sl__pack_writer_has_resident(const sl__pack_writer *w);
 bool sl__pack_writer_has_layer(const sl__pack_writer *w, uint32_t layer);
 
-/* Tensors come in the order of the plan, each in one call or in row-aligned parts that adjoin. */
+/* Tensors come in the order of the plan, each in one call or in parts of whole rows (or panels)
+ * that adjoin. */
 sl_status sl__pack_writer_resident_begin(sl__pack_writer *w, sl_error *err);
 sl_status sl__pack_writer_tensor(sl__pack_writer *w, size_t index, const void *data, uint64_t bytes,
                                  sl_error *err);

@@ -52,6 +52,7 @@ static json_t *tensor_json(const sl__pack_tensor_plan *t, uint64_t offset, uint6
     for (uint32_t d = 0; ok && d < t->dims; d++) ok = push(shape, int_json(t->shape[d]));
     ok = ok && put(obj, "name", json_string(t->name));
     ok = ok && put(obj, "dtype", json_string(sl__dtype_name(t->dtype)));
+    if (t->panels) ok = ok && put(obj, "layout", json_string(SL_PACK_PANELS));
     ok = ok && json_object_set(obj, "shape", shape) == 0;
     json_decref(shape);
     ok = ok && put(obj, "offset", int_json(offset)) && put(obj, "bytes", int_json(bytes)) &&
@@ -67,6 +68,7 @@ static json_t *part_json(const sl__matrix_layout *part, const char *role)
               put(obj, "rows", int_json(part->rows)) && put(obj, "cols", int_json(part->cols)) &&
               put(obj, "offset", int_json(part->offset)) &&
               put(obj, "row_bytes", int_json(part->row_bytes));
+    if (part->panels) ok = ok && put(obj, "layout", json_string(SL_PACK_PANELS));
     if (part->scale_row_bytes > 0) {
         ok = ok && put(obj, "scales_offset", int_json(part->scales_offset)) &&
              put(obj, "scale_row_bytes", int_json(part->scale_row_bytes));
@@ -131,7 +133,7 @@ static sl_status compose_tensors(const sl__pack_plan *plan, const char *path, js
     for (size_t i = 0; i < plan->tensor_count; i++) {
         const sl__pack_tensor_plan *t = &plan->tensors[i];
         uint64_t bytes, offset;
-        if (!sl__tensor_bytes(t->dtype, t->dims, t->shape, &bytes) ||
+        if (!sl__tensor_bytes(t->dtype, t->panels, t->dims, t->shape, &bytes) ||
             !sl__pack_place(&end, bytes, &offset)) {
             return SL_FAIL(err, SL_EINVAL, "%s: tensor %s: empty, or larger than any file", path,
                            t->name);
@@ -153,8 +155,8 @@ static sl_status compose_layers(const sl__pack_plan *plan, const char *path, jso
         if (i > 0 && plan->layers[i - 1].layer >= l->layer) {
             return SL_FAIL(err, SL_EINVAL, "%s: twice, or out of order", where);
         }
-        SL_TRY(sl__expert_layout_init(&layout, l->expert_count, l->dtype, l->rows, l->cols, where,
-                                      err));
+        SL_TRY(sl__expert_layout_init(&layout, l->expert_count, l->dtype, l->rows, l->cols,
+                                      l->panels, where, err));
         sl__pack_layer_name(l->layer, name);
         if (!push(layers, layer_json(l->layer, &layout)) ||
             !put_file(files, file_json(name, sl__pack_layer_bytes(&layout)))) {

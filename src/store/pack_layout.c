@@ -7,28 +7,36 @@
 #include "base/checked.h"
 #include "base/fail.h"
 #include "base/hash.h"
+#include "base/panels.h"
 
 _Static_assert(SL_PACK_SUM_DIGITS + 1 == SL_HASH_TEXT, "a checksum's digits");
 
 const char *const sl__part_name[SL_PART_COUNT] = {"gate", "up", "down"};
 
-bool sl__tensor_bytes(sl__dtype dtype, uint32_t dims, const uint64_t *shape, uint64_t *bytes)
+bool sl__tensor_bytes(sl__dtype dtype, bool panels, uint32_t dims, const uint64_t *shape,
+                      uint64_t *bytes)
 {
     if (dims > SL_STORE_DIMS_MAX) return false;
+    if (panels && (dims != 2 || !sl__dtype_has_panels(dtype) || shape[0] > UINT32_MAX)) {
+        return false;
+    }
     for (uint32_t i = 0; i < dims; i++) {
         if (shape[i] == 0) return false;
     }
     uint64_t total;
     if (!sl__dtype_row_bytes(dtype, dims ? shape[dims - 1] : 1, &total)) return false;
     for (uint32_t i = 0; i + 1 < dims; i++) {
-        if (!sl__mul_u64(&total, total, shape[i])) return false;
+        if (!sl__mul_u64(&total, total, sl__stored_rows(panels, shape[i]))) return false;
     }
     if (total > SL_PACK_BYTES_MAX) return false;
     *bytes = total;
     return true;
 }
 
-uint64_t sl__part_bytes(const sl__matrix_layout *part) { return part->rows * part->row_bytes; }
+uint64_t sl__part_bytes(const sl__matrix_layout *part)
+{
+    return sl__stored_rows(part->panels, part->rows) * part->row_bytes;
+}
 
 uint64_t sl__part_scale_bytes(const sl__matrix_layout *part)
 {
@@ -41,7 +49,8 @@ static bool place_part(sl__matrix_layout *part, uint64_t *end)
     uint64_t bytes;
     if (part->rows == 0 || part->cols == 0 ||
         !sl__dtype_row_bytes(part->dtype, part->cols, &part->row_bytes) ||
-        !sl__mul_u64(&bytes, part->rows, part->row_bytes) || bytes > SL_PACK_BYTES_MAX) {
+        !sl__mul_u64(&bytes, sl__stored_rows(part->panels, part->rows), part->row_bytes) ||
+        bytes > SL_PACK_BYTES_MAX) {
         return false;
     }
     part->offset = *end;
@@ -59,7 +68,8 @@ static bool place_part(sl__matrix_layout *part, uint64_t *end)
 sl_status sl__expert_layout_init(sl__expert_layout *out, uint32_t expert_count,
                                  const sl__dtype dtype[SL_PART_COUNT],
                                  const uint32_t rows[SL_PART_COUNT],
-                                 const uint32_t cols[SL_PART_COUNT], const char *where,
+                                 const uint32_t cols[SL_PART_COUNT],
+                                 const bool panels[SL_PART_COUNT], const char *where,
                                  sl_error *err)
 {
     if (expert_count == 0 || expert_count > SL_PACK_EXPERTS_MAX) {
@@ -74,8 +84,12 @@ sl_status sl__expert_layout_init(sl__expert_layout *out, uint32_t expert_count,
             return SL_FAIL(err, SL_EUNSUPPORTED, "%s: %s is of a type that no weight has", where,
                            sl__part_name[p]);
         }
+        if (panels && panels[p] && !sl__dtype_has_panels(dtype[p])) {
+            return SL_FAIL(err, SL_EFORMAT, "%s: %s is %s, which has no panels", where,
+                           sl__part_name[p], sl__dtype_name(dtype[p]));
+        }
         *part = (sl__matrix_layout){.dtype = dtype[p], .rows = rows[p], .cols = cols[p],
-                                    .offset = end};
+                                    .panels = panels && panels[p], .offset = end};
         if (p == SL_PART_UP && rows[p] == 0 && cols[p] == 0) continue; /* absent */
         if (!place_part(part, &end)) {
             return SL_FAIL(err, SL_EFORMAT, "%s: %s is %u x %u, which no matrix is", where,

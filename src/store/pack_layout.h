@@ -20,22 +20,25 @@
 
 #define SL_PACK_MANIFEST "manifest.json"
 #define SL_PACK_JOURNAL "journal.jsonl"
+#define SL_PACK_PANELS "panels" /* what "layout" says, where it is not rows */
 #define SL_PACK_RESIDENT "resident.bin"
 #define SL_PACK_LAYER_NAME 32u /* room for the name of a layer's file */
 
 extern const char *const sl__part_name[SL_PART_COUNT]; /* "gate", "up", "down" */
 
-/* Bytes of a C-order tensor (dims 0: one element). False where they do not fit, or where a
- * dimension is 0 or there are too many. */
-bool sl__tensor_bytes(sl__dtype dtype, uint32_t dims, const uint64_t *shape, uint64_t *bytes);
+/* Bytes of a C-order tensor (dims 0: one element), or of one in panels. False where they do not
+ * fit, where a dimension is 0 or there are too many, and where such a tensor has no panels. */
+bool sl__tensor_bytes(sl__dtype dtype, bool panels, uint32_t dims, const uint64_t *shape,
+                      uint64_t *bytes);
 
-/* Lays out a record of straight matrices; UP may be absent (0 x 0). `where` opens the message
- * ("PATH: layer 3"). Types that are no weights, and sizes that are 0 or beyond all bounds, are
- * errors. */
+/* Lays out a record of straight matrices; UP may be absent (0 x 0). panels: which lie in panels;
+ * NULL: none. `where` opens the message ("PATH: layer 3"). Types that are no weights, or have no
+ * panels and shall have, and sizes that are 0 or beyond all bounds, are errors. */
 sl_status sl__expert_layout_init(sl__expert_layout *out, uint32_t expert_count,
                                  const sl__dtype dtype[SL_PART_COUNT],
                                  const uint32_t rows[SL_PART_COUNT],
-                                 const uint32_t cols[SL_PART_COUNT], const char *where,
+                                 const uint32_t cols[SL_PART_COUNT],
+                                 const bool panels[SL_PART_COUNT], const char *where,
                                  sl_error *err);
 
 /* Used bytes of a part's rows, and of its plane of scales; the layout was made by

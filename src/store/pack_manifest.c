@@ -4,14 +4,14 @@
  *
  *     {"format", "version", "source", "config", "generation_config", "provenance",
  *      "files":   [{"name", "bytes", "xxh3"}]               sorted by name; xxh3: small files only
- *      "tensors": [{"name", "dtype", "shape", "offset", "bytes", "xxh3"}]     in order of offset
+ *      "tensors": [{"name", "dtype", "layout", "shape", "offset", "bytes", "xxh3"}]   by offset
  *      "layers":  [{"layer", "file", "experts", "record_bytes", "stride",      in order of layer
- *                   "parts": [{"role", "dtype", "rows", "cols", "offset", "row_bytes",
+ *                   "parts": [{"role", "dtype", "layout", "rows", "cols", "offset", "row_bytes",
  *                              "scales_offset", "scale_row_bytes"}],   the last two: where needed
  *                   "xxh3": 16 digits a record}]
  *      "self"}
  *
- * Members that are not named here are ignored (but covered by "self").
+ * "layout" is "panels", or not there: rows. Members that are not named here are ignored (but covered by "self").
  */
 #include "store/pack_manifest.h"
 
@@ -23,6 +23,7 @@
 #include "base/buffer.h"
 #include "base/fail.h"
 #include "base/hash.h"
+#include "base/panels.h"
 #include "store/pack_layout.h"
 
 #define WHERE_BYTES 512u
@@ -180,6 +181,17 @@ static sl_status check_data_file(const sl__pack_manifest *m, const char *name, u
     return SL_OK;
 }
 
+static sl_status get_layout(const json_t *entry, const char *where, bool *panels, sl_error *err)
+{
+    const char *layout;
+    *panels = sl__json_has(entry, "layout");
+    if (!*panels) return SL_OK;
+    SL_TRY(sl__json_str(entry, "layout", where, &layout, err));
+    if (strcmp(layout, SL_PACK_PANELS) == 0) return SL_OK;
+    return SL_FAIL(err, SL_EUNSUPPORTED, "%s: layout: %.40s is not \"" SL_PACK_PANELS "\"", where,
+                   layout);
+}
+
 static sl_status parse_shape(sl__tensor *t, const json_t *entry, const char *where, sl_error *err)
 {
     const json_t *shape = NULL;
@@ -212,7 +224,12 @@ static sl_status parse_tensor(sl__pack_manifest *m, const json_t *entry, const c
                        sl__dtype_name(t->dtype));
     }
     SL_TRY(parse_shape(t, entry, where, err));
-    if (!sl__tensor_bytes(t->dtype, t->dims, t->shape, &t->extent.bytes) ||
+    SL_TRY(get_layout(entry, where, &t->panels, err));
+    if (t->panels && (t->dims != 2 || !sl__dtype_has_panels(t->dtype))) {
+        return SL_FAIL(err, SL_EFORMAT, "%s: layout: there are no panels of this type and shape",
+                       where);
+    }
+    if (!sl__tensor_bytes(t->dtype, t->panels, t->dims, t->shape, &t->extent.bytes) ||
         !sl__pack_place(end, t->extent.bytes, &t->extent.offset)) {
         return SL_FAIL(err, SL_EFORMAT, "%s: shape: larger than any file", where);
     }
@@ -260,6 +277,7 @@ static sl_status parse_parts(const json_t *entry, uint32_t experts, const char *
     const json_t *parts = NULL;
     sl__dtype dtype[SL_PART_COUNT];
     uint32_t rows[SL_PART_COUNT], cols[SL_PART_COUNT];
+    bool panels[SL_PART_COUNT];
     SL_TRY(get_array(entry, "parts", where, SL_PART_COUNT, SL_PART_COUNT, &parts, err));
     for (size_t p = 0; p < SL_PART_COUNT; p++) {
         const json_t *part = json_array_get(parts, p);
@@ -270,11 +288,12 @@ static sl_status parse_parts(const json_t *entry, uint32_t experts, const char *
                            sl__part_name[p]);
         }
         SL_TRY(get_dtype(part, where, &dtype[p], err));
+        SL_TRY(get_layout(part, where, &panels[p], err));
         uint32_t least = p == SL_PART_UP ? 0 : 1;
         SL_TRY(sl__json_u32(part, "rows", where, least, UINT32_MAX, &rows[p], err));
         SL_TRY(sl__json_u32(part, "cols", where, least, UINT32_MAX, &cols[p], err));
     }
-    SL_TRY(sl__expert_layout_init(layout, experts, dtype, rows, cols, where, err));
+    SL_TRY(sl__expert_layout_init(layout, experts, dtype, rows, cols, panels, where, err));
     for (size_t p = 0; p < SL_PART_COUNT; p++) {
         const json_t *part = json_array_get(parts, p);
         SL_TRY(expect(part, "offset", where, layout->part[p].offset, err));
@@ -382,8 +401,8 @@ static sl_status parse_head(const sl__pack_manifest *m, const char *path, sl_err
         return SL_FAIL(err, SL_EFORMAT, "%s: format: expected \"" SL_PACK_FORMAT "\"", path);
     }
     SL_TRY(sl__json_u32(m->root, "version", path, 1, UINT32_MAX, &version, err));
-    if (version != SL_PACK_VERSION) {
-        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: pack version %u; version %d is what can be read",
+    if (version > SL_PACK_VERSION) {
+        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: pack version %u; %d is the last that can be read",
                        path, version, SL_PACK_VERSION);
     }
     SL_TRY(sl__json_str(m->root, "source", path, &source, err));

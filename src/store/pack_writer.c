@@ -35,7 +35,7 @@ uint64_t sl__pack_plan_bytes(const sl__pack_plan *plan)
     uint64_t total = 0, bytes;
     for (size_t i = 0; i < plan->tensor_count; i++) {
         const sl__pack_tensor_plan *t = &plan->tensors[i];
-        if (!sl__tensor_bytes(t->dtype, t->dims, t->shape, &bytes) ||
+        if (!sl__tensor_bytes(t->dtype, t->panels, t->dims, t->shape, &bytes) ||
             !sl__add_u64(&total, total, bytes)) {
             return UINT64_MAX; /* opening a writer says what is wrong */
         }
@@ -43,8 +43,8 @@ uint64_t sl__pack_plan_bytes(const sl__pack_plan *plan)
     for (size_t i = 0; i < plan->layer_count; i++) {
         const sl__pack_layer_plan *l = &plan->layers[i];
         sl__expert_layout layout;
-        if (sl__expert_layout_init(&layout, l->expert_count, l->dtype, l->rows, l->cols, "plan",
-                                   NULL) != SL_OK ||
+        if (sl__expert_layout_init(&layout, l->expert_count, l->dtype, l->rows, l->cols,
+                                   l->panels, "plan", NULL) != SL_OK ||
             !sl__add_u64(&total, total, layout.record_bytes * layout.expert_count)) {
             return UINT64_MAX;
         }

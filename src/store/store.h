@@ -38,6 +38,7 @@ typedef struct sl__tensor {
     sl__dtype dtype;
     uint32_t dims;
     uint64_t shape[SL_STORE_DIMS_MAX];
+    bool panels;       /* lies in panels (base/panels.h); only in packs */
     sl__extent extent;
     bool has_checksum; /* packs */
     uint64_t checksum; /* of the whole extent */
@@ -58,6 +59,7 @@ typedef struct sl__matrix_layout {
     uint64_t scales_offset;   /* in the record, of types with a plane of scales; else 0 */
     uint64_t scale_row_bytes; /* 0: no such plane */
     bool transposed;          /* lies as [in, out]; only in checkpoints */
+    bool panels;              /* lies in panels (base/panels.h); only in packs */
 } sl__matrix_layout;
 
 /* The experts of one layer; all have the same layout. */

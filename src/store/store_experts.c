@@ -182,7 +182,8 @@ static sl_status make_layout(const sl__store *s, sl__expert_layout *layout, uint
         part.scale_row_bytes = sl__dtype_scale_row_bytes(dtype[p], part.cols);
         SL_TRY(check_piece(s, &pieces[p], &part, err));
     }
-    SL_TRY(sl__expert_layout_init(layout, expert_count, dtype, lying_rows, lying_cols, where, err));
+    SL_TRY(sl__expert_layout_init(layout, expert_count, dtype, lying_rows, lying_cols, NULL, where,
+                                  err));
     for (int p = 0; p < SL_PART_COUNT; p++)
         layout->part[p].transposed = layout->part[p].rows > 0 && pieces[p].transposed;
     return SL_OK;

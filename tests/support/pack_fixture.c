@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/panels.h"
+#include "store/pack_layout.h"
+
 #define MUST(condition)                                                                            \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
@@ -21,16 +24,16 @@ void pack_fixture_init(pack_fixture *f)
     f->generation = json_pack("{s:b, s:[i,i]}", "do_sample", 1, "eos_token_id", 3, 4);
     f->provenance = json_pack("{s:s}", "tool", "test");
     MUST(f->config && f->generation && f->provenance);
-    f->tensors[0] = (sl__pack_tensor_plan){"norm.weight", SL_F32, 1, {5}};
-    f->tensors[1] = (sl__pack_tensor_plan){"embed.weight", SL_BF16, 2, {7, 3}};
-    f->tensors[2] = (sl__pack_tensor_plan){"q.weight", SL_Q8, 2, {4, 70}};
-    f->tensors[3] = (sl__pack_tensor_plan){"scale", SL_F32, 0, {0}};
+    f->tensors[0] = (sl__pack_tensor_plan){"norm.weight", SL_F32, 1, {5}, false};
+    f->tensors[1] = (sl__pack_tensor_plan){"embed.weight", SL_BF16, 2, {7, 3}, false};
+    f->tensors[2] = (sl__pack_tensor_plan){"q.weight", SL_Q8, 2, {4, 70}, true};
+    f->tensors[3] = (sl__pack_tensor_plan){"scale", SL_F32, 0, {0}, false};
     f->layers[0] = (sl__pack_layer_plan){
         .layer = 0, .expert_count = 3, .dtype = {SL_BF16, SL_BF16, SL_BF16}, .rows = {5, 5, 7},
         .cols = {7, 7, 5}};
     f->layers[1] = (sl__pack_layer_plan){
         .layer = 2, .expert_count = 2, .dtype = {SL_Q4, SL_Q4, SL_Q8}, .rows = {64, 64, 70},
-        .cols = {70, 70, 64}};
+        .cols = {70, 70, 64}, .panels = {true, true, false}};
     f->layers[2] = (sl__pack_layer_plan){
         .layer = 5, .expert_count = 1, .dtype = {SL_F32, SL_F32, SL_F32}, .rows = {16, 16, 16},
         .cols = {16, 16, 16}};
@@ -62,7 +65,7 @@ uint8_t *pack_fixture_tensor(const pack_fixture *f, size_t i, uint64_t *bytes)
     const sl__pack_tensor_plan *t = &f->plan.tensors[i];
     uint64_t total;
     MUST(sl__dtype_row_bytes(t->dtype, t->dims ? t->shape[t->dims - 1] : 1, &total));
-    for (uint32_t d = 0; d + 1 < t->dims; d++) total *= t->shape[d];
+    for (uint32_t d = 0; d + 1 < t->dims; d++) total *= sl__stored_rows(t->panels, t->shape[d]);
     uint8_t *data = malloc((size_t)total + 1);
     MUST(data);
     for (uint64_t b = 0; b < total; b++) data[b] = byte_at(i + 1, b);
@@ -76,7 +79,7 @@ uint8_t *pack_fixture_record(const sl__expert_layout *layout, uint32_t layer, ui
     MUST(record);
     for (int p = 0; p < SL_PART_COUNT; p++) {
         const sl__matrix_layout *part = &layout->part[p];
-        for (uint64_t b = 0; b < part->rows * part->row_bytes; b++) {
+        for (uint64_t b = 0; b < sl__part_bytes(part); b++) {
             uint64_t seed = 1000u + layer * 100u + expert * 10u + (unsigned)p;
             record[part->offset + b] = byte_at(seed, b);
         }

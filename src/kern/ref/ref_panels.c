@@ -5,7 +5,8 @@
 
 #include "kern/levels.h"
 
-#define ROWS SL_PANEL_ROWS
+#define ROWS   SL_PANEL_ROWS
+#define TOKENS 32u /* whose sums wait while a block is opened for all of them */
 
 /* A block of a panel, opened: column by column, its 16 rows side by side. */
 struct block {
@@ -13,7 +14,7 @@ struct block {
     uint8_t code[SL_GROUP][ROWS];
 };
 
-static unsigned code_of(sl__dtype type, const unsigned char *codes, unsigned c, unsigned r)
+static inline unsigned code_of(sl__dtype type, const unsigned char *codes, unsigned c, unsigned r)
 {
     const unsigned char *four = codes + 4 * r + c % 4; /* of vector 0 */
     switch (type) {
@@ -28,6 +29,14 @@ static unsigned code_of(sl__dtype type, const unsigned char *codes, unsigned c, 
     }
 }
 
+static inline void open_codes(sl__dtype type, const unsigned char *codes, uint8_t out[SL_GROUP][ROWS])
+{
+    for (unsigned c = 0; c < SL_GROUP; c++) {
+        for (unsigned r = 0; r < ROWS; r++)
+            out[c][r] = (uint8_t)code_of(type, codes, c, r);
+    }
+}
+
 static void open_block(sl__dtype type, const unsigned char *p, struct block *out)
 {
     uint16_t head[2][ROWS];
@@ -36,9 +45,11 @@ static void open_block(sl__dtype type, const unsigned char *p, struct block *out
         out->scale[r] = sl__bf16_to_f32(head[0][r]);
         out->minimum[r] = sl__bf16_to_f32(head[1][r]);
     }
-    for (unsigned c = 0; c < SL_GROUP; c++) {
-        for (unsigned r = 0; r < ROWS; r++)
-            out->code[c][r] = (uint8_t)code_of(type, p + sizeof head, c, r);
+    switch (type) { /* a constant where it is looked at */
+    case SL_Q8: open_codes(SL_Q8, p + sizeof head, out->code); break;
+    case SL_Q4: open_codes(SL_Q4, p + sizeof head, out->code); break;
+    case SL_Q3: open_codes(SL_Q3, p + sizeof head, out->code); break;
+    default: open_codes(SL_Q2, p + sizeof head, out->code);
     }
 }
 
@@ -63,15 +74,22 @@ static void panel_matmul(sl__dtype type, const void *w, size_t row_bytes, uint32
     for (uint32_t r0 = 0; r0 < rows; r0 += ROWS) {
         const unsigned char *panel = (const unsigned char *)w + r0 * row_bytes;
         uint32_t count = rows - r0 < ROWS ? rows - r0 : ROWS;
-        for (uint32_t t = 0; t < tokens; t++) {
-            float s[4][ROWS] = {{0}};
+        for (uint32_t t0 = 0; t0 < tokens; t0 += TOKENS) {
+            uint32_t n = tokens - t0 < TOKENS ? tokens - t0 : TOKENS;
+            float s[TOKENS][4][ROWS];
+            memset(s, 0, n * sizeof s[0]);
             for (uint32_t c = 0; c < cols; c += SL_GROUP) {
                 struct block b;
+                uint32_t columns = cols - c < SL_GROUP ? cols - c : SL_GROUP;
                 open_block(type, panel + c / SL_GROUP * block_bytes, &b);
-                add_block(&b, x + t * x_stride + c, cols - c < SL_GROUP ? cols - c : SL_GROUP, s);
+                for (uint32_t t = 0; t < n; t++)
+                    add_block(&b, x + (t0 + t) * x_stride + c, columns, s[t]);
             }
-            for (uint32_t r = 0; r < count; r++)
-                y[t * y_stride + r0 + r] = (s[0][r] + s[2][r]) + (s[1][r] + s[3][r]);
+            for (uint32_t t = 0; t < n; t++) {
+                float *out = y + (t0 + t) * y_stride + r0;
+                for (uint32_t r = 0; r < count; r++)
+                    out[r] = (s[t][0][r] + s[t][2][r]) + (s[t][1][r] + s[t][3][r]);
+            }
         }
     }
 }
@@ -126,11 +144,13 @@ static void quantise_rows(const float *x, size_t x_stride, uint32_t c0, uint32_t
 static void add_block_q8(const struct block *b, const int8_t *code, const sl__q8_group *group,
                          float s[ROWS])
 {
+    int dot[ROWS] = {0};
+    for (unsigned c = 0; c < SL_GROUP; c++) {
+        for (unsigned r = 0; r < ROWS; r++)
+            dot[r] += (short)b->code[c][r] * (short)code[c];
+    }
     for (unsigned r = 0; r < ROWS; r++) {
-        int dot = 0;
-        for (unsigned c = 0; c < SL_GROUP; c++)
-            dot += b->code[c][r] * code[c];
-        s[r] += b->scale[r] * group->step * (float)dot;
+        s[r] += b->scale[r] * group->step * (float)dot[r];
         s[r] += b->minimum[r] * group->total;
     }
 }
@@ -145,18 +165,23 @@ static void panel_matmul_q8(sl__dtype type, const void *w, size_t row_bytes, uin
     for (uint32_t r0 = 0; r0 < rows; r0 += ROWS) {
         const unsigned char *panel = (const unsigned char *)w + r0 * row_bytes;
         uint32_t count = rows - r0 < ROWS ? rows - r0 : ROWS;
-        for (uint32_t t = 0; t < tokens; t++) {
-            const int8_t *codes = (const int8_t *)x + t * sl__q8_row_bytes(cols);
-            const int8_t *groups = codes + sl__q8_groups(cols) * SL_GROUP;
-            float s[ROWS] = {0};
+        for (uint32_t t0 = 0; t0 < tokens; t0 += TOKENS) {
+            uint32_t n = tokens - t0 < TOKENS ? tokens - t0 : TOKENS;
+            float s[TOKENS][ROWS];
+            memset(s, 0, n * sizeof s[0]);
             for (size_t g = 0; g < sl__q8_groups(cols); g++) {
                 struct block b;
-                sl__q8_group group;
                 open_block(type, panel + g * block_bytes, &b);
-                memcpy(&group, groups + g * sizeof group, sizeof group);
-                add_block_q8(&b, codes + g * SL_GROUP, &group, s);
+                for (uint32_t t = 0; t < n; t++) {
+                    const int8_t *row = (const int8_t *)x + (t0 + t) * sl__q8_row_bytes(cols);
+                    const int8_t *groups = row + sl__q8_groups(cols) * SL_GROUP;
+                    sl__q8_group group;
+                    memcpy(&group, groups + g * sizeof group, sizeof group);
+                    add_block_q8(&b, row + g * SL_GROUP, &group, s[t]);
+                }
             }
-            memcpy(y + t * y_stride + r0, s, count * sizeof *s);
+            for (uint32_t t = 0; t < n; t++)
+                memcpy(y + (t0 + t) * y_stride + r0, s[t], count * sizeof **s);
         }
     }
 }
