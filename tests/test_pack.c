@@ -141,15 +141,15 @@ static void layouts_beyond_bounds_are_refused(void **state)
     uint32_t rows[] = {4, 4, 4}, cols[] = {4, 4, 4};
     sl__expert_layout l;
     sl_error err = {0};
-    case_expect(sl__expert_layout_init(&l, 0, dtype, rows, cols, NULL, "L", &err), &err, SL_EFORMAT,
-                 "L: 0 experts", NULL);
+    case_expect(sl__expert_layout_init(&l, 0, dtype, rows, cols, NULL, "L", &err), &err,
+                SL_EFORMAT, "L: 0 experts", NULL);
     sl_error_clear(&err);
-    case_expect(sl__expert_layout_init(&l, 65537, dtype, rows, cols, NULL, "L", &err), &err, SL_EFORMAT,
-                 "65537 experts", NULL);
+    case_expect(sl__expert_layout_init(&l, 65537, dtype, rows, cols, NULL, "L", &err), &err,
+                SL_EFORMAT, "65537 experts", NULL);
     sl_error_clear(&err);
     rows[1] = 0;
-    case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err, SL_EFORMAT,
-                 "up is 0 x 4", NULL);
+    case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err,
+                SL_EFORMAT, "up is 0 x 4", NULL);
     sl_error_clear(&err);
     cols[1] = 0; /* the one part that may be absent */
     case_must(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err);
@@ -158,26 +158,27 @@ static void layouts_beyond_bounds_are_refused(void **state)
     for (int p = 0; p < SL_PART_COUNT; p += 2) {
         rows[1] = 4;
         rows[p] = cols[p] = 0;
-        case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err, SL_EFORMAT,
-                     "is 0 x 0", NULL);
+        case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err,
+                SL_EFORMAT, "is 0 x 0", NULL);
         sl_error_clear(&err);
         rows[p] = cols[p] = 4;
     }
     rows[1] = cols[1] = UINT32_MAX;
-    case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err, SL_EFORMAT,
-                 "up is 4294967295", NULL);
+    case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err,
+                SL_EFORMAT, "up is 4294967295", NULL);
     sl_error_clear(&err);
     rows[1] = cols[1] = 1u << 23; /* 2^48 bytes: a file, but not many times */
     case_must(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err);
-    case_expect(sl__expert_layout_init(&l, 16, dtype, rows, cols, NULL, "L", &err), &err, SL_EFORMAT,
-                 "more than a file holds", NULL);
+    case_expect(sl__expert_layout_init(&l, 16, dtype, rows, cols, NULL, "L", &err), &err,
+                SL_EFORMAT, "more than a file holds", NULL);
     sl_error_clear(&err);
     rows[1] = cols[1] = 4;
     dtype[2] = SL_U8;
-    case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err, SL_EUNSUPPORTED,
-                 "down", NULL);
+    case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err,
+                SL_EUNSUPPORTED, "down", NULL);
     uint64_t bytes;
-    assert_false(sl__tensor_bytes(SL_F32, false, 9, (uint64_t[9]){1, 1, 1, 1, 1, 1, 1, 1, 1}, &bytes));
+    assert_false(sl__tensor_bytes(SL_F32, false, 9,
+                                 (uint64_t[9]){1, 1, 1, 1, 1, 1, 1, 1, 1}, &bytes));
     assert_false(sl__tensor_bytes(SL_F32, false, 2, (uint64_t[2]){4, 0}, &bytes));
     assert_false(sl__tensor_bytes(SL_F32, false, 2, (uint64_t[2]){1ull << 40, 1ull << 40}, &bytes));
     assert_false(sl__tensor_bytes(SL_F32, false, 1, (uint64_t[1]){UINT64_MAX}, &bytes));

@@ -259,7 +259,8 @@ static void fill_matrix(struct synth *s, sl__synth_rng *rng, const sl__synth_fil
                         uint64_t rows)
 {
     if (!m->panels) {
-        sl__synth_fill_matrix(rng, fill, &s->dials, topic_seed, m->dtype, out, first, rows, m->cols);
+        sl__synth_fill_matrix(rng, fill, &s->dials, topic_seed, m->dtype, out, first, rows,
+                              m->cols);
         return;
     }
     const size_t row_bytes = (size_t)m->row_bytes;

@@ -157,8 +157,8 @@ typedef struct sl__kern {
  *     step = largest |x| / 127     code = x · (127 / largest |x|), to the nearest, ties to even
  *
  * so that x ≈ step · code, off by half a step at most (and float's own rounding). Where the
- * largest is below 2^-100, step and codes are 0; where one is NaN or infinite, step is NaN and the codes
- * are 0. After a row's last number codes are 0.
+ * largest is below 2^-100, step and codes are 0; where one is NaN or infinite, step is NaN and the
+ * codes are 0. After a row's last number codes are 0.
  *
  *     row:   codes int8[groups · 64] | sl__q8_group[groups] | to the next multiple of 64 bytes */
 typedef struct sl__q8_group {

@@ -11,7 +11,8 @@
  *                   "xxh3": 16 digits a record}]
  *      "self"}
  *
- * "layout" is "panels", or not there: rows. Members that are not named here are ignored (but covered by "self").
+ * "layout" is "panels", or not there: rows. Members that are not named here are ignored (but
+ * covered by "self").
  */
 #include "store/pack_manifest.h"
 

@@ -29,7 +29,8 @@ static inline unsigned code_of(sl__dtype type, const unsigned char *codes, unsig
     }
 }
 
-static inline void open_codes(sl__dtype type, const unsigned char *codes, uint8_t out[SL_GROUP][ROWS])
+static inline void open_codes(sl__dtype type, const unsigned char *codes,
+                              uint8_t out[SL_GROUP][ROWS])
 {
     for (unsigned c = 0; c < SL_GROUP; c++) {
         for (unsigned r = 0; r < ROWS; r++)
