@@ -272,6 +272,11 @@ sl_engine *sl_session_engine(const sl_session *session); /* the one it was creat
  * for the duration of the callback. Anything but SL_OK stops the evaluation and is returned. */
 typedef sl_status (*sl_logits_fn)(void *ctx, size_t first, size_t count, const float *logits);
 
+/* Hears how far an evaluation of several tokens is: `done` of `count`, in parts of a token, after
+ * each layer of each chunk. Anything but SL_OK stops the evaluation and is returned. */
+typedef sl_status (*sl_progress_fn)(void *ctx, double done, size_t count);
+void sl_session_set_progress(sl_session *session, sl_progress_fn fn, void *ctx); /* fn NULL: none */
+
 /* Runs `count` >= 1 tokens after those so far.
  * logits (may be NULL): receives the logits of the last token, [vocab_size].
  * fn (may be NULL): receives the logits of every token, a chunk at a time, in order.

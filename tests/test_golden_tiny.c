@@ -174,6 +174,50 @@ static void calls_are_checked(void **state)
     }
 }
 
+struct heard {
+    double last;
+    unsigned calls, stop_at; /* stop_at 0: never */
+};
+
+static sl_status hear(void *ctx, double done, size_t count)
+{
+    struct heard *heard = ctx;
+    assert_true(done > heard->last && done <= (double)count && count == 20);
+    heard->last = done;
+    return ++heard->calls == heard->stop_at ? SL_ECANCELLED : SL_OK;
+}
+
+static void progress_is_heard_and_stops(void **state)
+{
+    (void)state;
+    const sl_engine_options opt = {.chunk_tokens = 8};
+    sl_engine *engine = golden_open(MODEL, &opt);
+    sl_session *session = golden_session(engine);
+    struct heard heard = {0};
+    sl_error err = {0};
+    int32_t ids[20];
+    for (int32_t i = 0; i < 20; i++)
+        ids[i] = i;
+    sl_session_set_progress(session, hear, &heard);
+    assert_int_equal(sl_session_eval(session, ids, 20, NULL, NULL, NULL, &err), SL_OK);
+    assert_true(heard.last == 20.0);
+    assert_int_equal(heard.calls, 3 * engine->desc.layer_count);
+    assert_int_equal(sl_session_eval(session, ids, 1, NULL, NULL, NULL, &err), SL_OK);
+    assert_int_equal(heard.calls, 3 * engine->desc.layer_count); /* one token is no wait */
+    sl_session_reset(session);
+    heard = (struct heard){.stop_at = engine->desc.layer_count + 1};
+    assert_int_equal(sl_session_eval(session, ids, 20, NULL, NULL, NULL, &err), SL_ECANCELLED);
+    assert_string_equal(err.message, "stopped by the caller");
+    sl_error_clear(&err);
+    assert_int_equal(sl_session_eval(session, ids, 1, NULL, NULL, NULL, &err), SL_EINVAL);
+    sl_session_reset(session);
+    sl_session_set_progress(session, NULL, NULL);
+    sl_error_clear(&err);
+    assert_int_equal(sl_session_eval(session, ids, 20, NULL, NULL, NULL, &err), SL_OK);
+    sl_session_destroy(session);
+    sl_engine_close(engine);
+}
+
 static void fewer_experts_is_another_answer(void **state)
 {
     (void)state;
@@ -197,6 +241,7 @@ int main(void)
         cmocka_unit_test(placement_does_not_change_a_bit),
         cmocka_unit_test(a_session_continues),
         cmocka_unit_test(calls_are_checked),
+        cmocka_unit_test(progress_is_heard_and_stops),
         cmocka_unit_test(fewer_experts_is_another_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -135,6 +135,15 @@ typedef struct cli_progress {
 void cli_progress_show(cli_progress *progress, const sl_pack_progress *at);
 void cli_progress_end(cli_progress *progress);
 
+/* The same of tokens going through a model, shown where that takes more than a second, on a
+ * terminal alone. A zeroed struct is ready. */
+typedef struct cli_token_progress {
+    uint64_t start_ns, drawn_ns;
+} cli_token_progress;
+void cli_token_progress_show(cli_token_progress *progress, const char *what, double done,
+                             size_t count);
+void cli_token_progress_end(cli_token_progress *progress);
+
 /* ---- input ----------------------------------------------------------------------------------- */
 
 /* Everything of a file, or of stdin where path is "-". data is freed with sl__buffer_free. */

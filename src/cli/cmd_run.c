@@ -41,6 +41,7 @@ typedef struct run {
     bool mid_line; /* the text ends without a newline */
     bool reader_gone;
     run_report report;
+    cli_token_progress prefill;
 } run;
 
 /* What generation_config.json asks for, overridden by what the command line asks for. */
@@ -112,21 +113,27 @@ static void note_memory(run_report *report)
     if (rss > report->rss_seen_bytes) report->rss_seen_bytes = rss;
 }
 
-/* In pieces of the engine's own chunk, which changes no result and lets Ctrl-C through. */
+static sl_status on_prefill(void *ctx, double done, size_t count)
+{
+    run *r = ctx;
+    r->report.prompt_tokens = (size_t)done;
+    note_memory(&r->report);
+    cli_token_progress_show(&r->prefill, "prompt", done, count);
+    return cli_interrupted() ? SL_ECANCELLED : SL_OK;
+}
+
+/* Ctrl-C is no failure: what there is by then is reported. */
 static sl_status prefill(run *r, sl_error *err)
 {
-    size_t chunk = r->report.info.chunk_tokens ? r->report.info.chunk_tokens : r->count;
     uint64_t start_ns = sl__now_ns();
-    while (r->report.prompt_tokens < r->count && !cli_interrupted()) {
-        size_t at = r->report.prompt_tokens;
-        size_t n = r->count - at < chunk ? r->count - at : chunk;
-        if (r->count > chunk) cli_status_line("prompt: %zu of %zu tokens", at, r->count);
-        SL_TRY(sl_session_eval(r->session, r->ids + at, n, at + n == r->count ? r->logits : NULL,
-                               NULL, NULL, err));
-        r->report.prompt_tokens += n;
-        note_memory(&r->report);
-    }
-    if (r->count > chunk) cli_status_clear();
+    sl_error why = {0};
+    cli_token_progress_show(&r->prefill, "prompt", 0, r->count);
+    sl_session_set_progress(r->session, on_prefill, r);
+    sl_status status =
+        sl_session_eval(r->session, r->ids, r->count, r->logits, NULL, NULL, &why);
+    cli_token_progress_end(&r->prefill);
+    if (status == SL_OK) r->report.prompt_tokens = r->count;
+    else if (!cli_interrupted()) return SL_FAIL(err, status, "%s", why.message);
     r->report.prefill_ns = sl__now_ns() - start_ns;
     return SL_OK;
 }

@@ -89,18 +89,24 @@ bool cli_write_text(FILE *to, const char *text, size_t size, bool terminal)
 
 /* ---- progress -------------------------------------------------------------------------------- */
 
-static void draw_bar(const cli_progress *progress, const sl_pack_progress *at, uint64_t now_ns)
+enum { BAR = 24 };
+
+/* share of it filled, from 0 to 1. */
+static const char *fill_bar(char bar[BAR + 1], double share)
 {
-    enum { BAR = 24 };
-    double share = 0.0;
-    if (at->total_bytes) share = (double)at->done_bytes / (double)at->total_bytes;
-    if (share > 1.0) share = 1.0;
     size_t filled = (size_t)(share * BAR);
-    char bar[BAR + 1];
     for (size_t i = 0; i < BAR; i++)
         bar[i] = i < filled ? '#' : '.';
     bar[BAR] = '\0';
+    return bar;
+}
 
+static void draw_bar(const cli_progress *progress, const sl_pack_progress *at, uint64_t now_ns)
+{
+    double share = 0.0;
+    if (at->total_bytes) share = (double)at->done_bytes / (double)at->total_bytes;
+    if (share > 1.0) share = 1.0;
+    char bar[BAR + 1];
     char done[CLI_FIGURE], total[CLI_FIGURE], rate[CLI_FIGURE], left[CLI_FIGURE];
     char pace[3 * CLI_FIGURE] = "";
     double seconds = (double)(now_ns - progress->start_ns) / 1e9;
@@ -110,7 +116,7 @@ static void draw_bar(const cli_progress *progress, const sl_pack_progress *at, u
         snprintf(pace, sizeof pace, "  %s/s  %s left", cli_size(rate, (uint64_t)a_second),
                  cli_duration(left, (double)(at->total_bytes - at->done_bytes) / a_second));
     }
-    cli_status_line("%-10s [%s] %3.0f %%  %s of %s%s", progress->what, bar, share * 100.0,
+    cli_status_line("%-10s [%s] %3.0f %%  %s of %s%s", progress->what, fill_bar(bar, share), share * 100.0,
                     cli_size(done, at->done_bytes), cli_size(total, at->total_bytes), pace);
 }
 
@@ -139,4 +145,24 @@ void cli_progress_show(cli_progress *progress, const sl_pack_progress *at)
 void cli_progress_end(cli_progress *progress)
 {
     if (progress->terminal) cli_status_clear();
+}
+
+void cli_token_progress_show(cli_token_progress *progress, const char *what, double done,
+                             size_t count)
+{
+    uint64_t now_ns = sl__now_ns();
+    if (progress->start_ns == 0) progress->start_ns = now_ns;
+    double seconds = (double)(now_ns - progress->start_ns) / 1e9;
+    if (seconds < 1.0 || done <= 0 || now_ns - progress->drawn_ns < DRAW_EVERY_NS) return;
+    progress->drawn_ns = now_ns;
+    char bar[BAR + 1], left[CLI_FIGURE];
+    double rate = done / seconds, total = (double)count;
+    cli_status_line("%s [%s] %.0f of %zu tokens  %.*f tokens/s  %s left", what,
+                    fill_bar(bar, done < total ? done / total : 1), done, count,
+                    rate < 10 ? 2 : 0, rate, cli_duration(left, (total - done) / rate));
+}
+
+void cli_token_progress_end(cli_token_progress *progress)
+{
+    if (progress->drawn_ns > 0) cli_status_clear();
 }

@@ -136,6 +136,9 @@ struct sl_session {
     sl__layer_state *layers; /* [layer_count] */
     sl__observer_fn observer;
     void *observer_ctx;
+    sl_progress_fn progress;
+    void *progress_ctx;
+    size_t eval_done, eval_count; /* tokens of the call: through all layers, and in all */
 };
 
 void sl__session_observe(sl_session *session, sl__observer_fn fn, void *ctx);

@@ -101,6 +101,17 @@ static sl_status run_layer(sl_session *session, uint32_t layer, uint32_t count, 
     return SL_OK;
 }
 
+/* `layers` layers of a chunk of `tokens` tokens are through. */
+static sl_status report(const sl_session *session, uint32_t layers, uint32_t tokens, sl_error *err)
+{
+    if (!session->progress || session->eval_count == 1) return SL_OK;
+    double part = (double)layers / (double)session->engine->desc.layer_count;
+    sl_status status = session->progress(session->progress_ctx,
+                                         (double)session->eval_done + tokens * part,
+                                         session->eval_count);
+    return status == SL_OK ? SL_OK : SL_FAIL(err, status, "stopped by the caller");
+}
+
 sl_status sl__forward(sl_session *session, const int32_t *ids, uint32_t count, sl_error *err)
 {
     sl_engine *engine = session->engine;
@@ -112,6 +123,7 @@ sl_status sl__forward(sl_session *session, const int32_t *ids, uint32_t count, s
     for (uint32_t i = 0; i < desc->layer_count; i++) {
         observe(session, SL_OBSERVED_HIDDEN, i, count, desc->hidden, s->residual);
         SL_TRY(run_layer(session, i, count, err));
+        SL_TRY(report(session, i + 1, count, err));
     }
     if (session->observer) {
         sl__norm_rows(run, s->normed, s->residual, &run->model[SL_ROLE_FINAL_NORM], count,

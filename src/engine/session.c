@@ -79,6 +79,12 @@ void sl__session_observe(sl_session *session, sl__observer_fn fn, void *ctx)
     session->observer_ctx = ctx;
 }
 
+void sl_session_set_progress(sl_session *session, sl_progress_fn fn, void *ctx)
+{
+    session->progress = fn;
+    session->progress_ctx = ctx;
+}
+
 static sl_status check_call(const sl_session *session, const int32_t *ids, size_t count,
                             sl_error *err)
 {
@@ -146,6 +152,8 @@ sl_status sl_session_eval(sl_session *session, const int32_t *ids, size_t count,
         uint32_t chunk = engine->plan.chunk_tokens;
         if (left < chunk) chunk = (uint32_t)left;
         follow_memory(engine);
+        session->eval_done = done;
+        session->eval_count = count;
         status = sl__forward(session, ids + done, chunk, err);
         if (status == SL_OK) {
             status = give_logits(session, done, chunk, count, logits, fn, ctx);
