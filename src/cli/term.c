@@ -116,8 +116,9 @@ static void draw_bar(const cli_progress *progress, const sl_pack_progress *at, u
         snprintf(pace, sizeof pace, "  %s/s  %s left", cli_size(rate, (uint64_t)a_second),
                  cli_duration(left, (double)(at->total_bytes - at->done_bytes) / a_second));
     }
-    cli_status_line("%-10s [%s] %3.0f %%  %s of %s%s", progress->what, fill_bar(bar, share), share * 100.0,
-                    cli_size(done, at->done_bytes), cli_size(total, at->total_bytes), pace);
+    cli_status_line("%-10s [%s] %3.0f %%  %s of %s%s", progress->what, fill_bar(bar, share),
+                    share * 100.0, cli_size(done, at->done_bytes),
+                    cli_size(total, at->total_bytes), pace);
 }
 
 void cli_progress_show(cli_progress *progress, const sl_pack_progress *at)
