@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/sysmem.h"
+#include "base/cpus.h"
 #include "sluice.h"
 
 #define ROUNDS 7
@@ -164,7 +164,7 @@ static void report(const char *json_path)
 {
     json_t *root = json_object();
     json_object_set_new(root, "version", json_string(sl_version()));
-    json_object_set_new(root, "threads", json_integer((json_int_t)sl__cpu_count()));
+    json_object_set_new(root, "threads", json_integer((json_int_t)sl__core_count()));
     printf("%-44s %12s %12s %12s\n", "", "median", "least", "most");
     for (int i = 0; i < SERIES_COUNT; i++) {
         double middle = median(&all[i]);

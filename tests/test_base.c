@@ -7,7 +7,6 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +22,6 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/pages.h"
-#include "base/pool.h"
 #include "base/sysmem.h"
 #include "test_env.h"
 
@@ -241,41 +239,6 @@ static void json_values_are_checked(void **state)
     }
 }
 
-struct sums {
-    atomic_uint hits[1000];
-    atomic_uint workers_seen;
-};
-
-static void count_index(void *ctx, uint32_t index, uint32_t worker)
-{
-    struct sums *sums = ctx;
-    atomic_fetch_add(&sums->hits[index], 1);
-    atomic_fetch_or(&sums->workers_seen, 1u << worker);
-}
-
-static void pool_runs_each_index_once(void **state)
-{
-    (void)state;
-    for (uint32_t threads = 1; threads <= 5; threads++) {
-        sl__pool *pool;
-        assert_int_equal(sl__pool_create(&pool, threads, NULL), SL_OK);
-        struct sums *sums = calloc(1, sizeof *sums);
-        assert_non_null(sums);
-        for (uint32_t round = 1; round <= 200; round++) {
-            sl__pool_run(pool, count_index, sums, 1000);
-            sl__pool_run(pool, count_index, sums, 0);
-            for (uint32_t i = 0; i < 1000; i++)
-                assert_int_equal(atomic_load(&sums->hits[i]), round);
-        }
-        assert_true(atomic_load(&sums->workers_seen) < 1u << threads);
-        free(sums);
-        sl__pool_destroy(pool);
-    }
-    sl__pool *pool;
-    assert_int_equal(sl__pool_create(&pool, 0, NULL), SL_EINVAL);
-    sl__pool_destroy(NULL);
-}
-
 static void the_system_can_be_asked(void **state)
 {
     (void)state;
@@ -320,7 +283,6 @@ int main(void)
         cmocka_unit_test(files_are_whole_or_not_there),
         cmocka_unit_test(a_name_does_not_lead_out),
         cmocka_unit_test(json_values_are_checked),
-        cmocka_unit_test(pool_runs_each_index_once),
         cmocka_unit_test(the_system_can_be_asked),
         cmocka_unit_test(memory_has_a_peak),
     };

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cpus.h"
 #include "base/fail.h"
 #include "base/file.h"
-#include "base/sysmem.h"
 #include "cli/bench_report.h"
 
 #define MEMORY_PROBE_NS 300000000u
@@ -60,7 +60,7 @@ static void probe_disk(bench *b, const char *file, sl_probe_result *result)
 
 static void probe_memory(bench *b, uint32_t threads)
 {
-    b->memory_threads = threads ? threads : sl__cpu_count();
+    b->memory_threads = threads ? threads : sl__core_count();
     cli_status_line("measuring memory");
     b->memory_bytes_per_s = sl_probe_memory(b->memory_threads, MEMORY_PROBE_NS);
     cli_status_clear();

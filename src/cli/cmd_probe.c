@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/cpus.h"
 #include "base/fail.h"
 #include "base/file.h"
-#include "base/sysmem.h"
 #include "cli/cli.h"
 
 #define MEMORY_NS UINT64_C(200000000)
@@ -138,7 +138,7 @@ static int run_command(const cli_call *call)
     if (status == SL_OK) status = sl_probe(path, &opt, &result, &err);
     if (status != SL_OK) return cli_fail_error(&err);
 
-    uint32_t threads = sl__cpu_count();
+    uint32_t threads = sl__core_count();
     double memory = sl_probe_memory(threads, MEMORY_NS);
     if (!json) print_table(path, &result, file, memory, threads);
     else status = print_json(&result, memory, threads, &err);

@@ -132,6 +132,7 @@ static sl_status open_parts(sl_engine *engine, const char *path, const sl_engine
     SL_TRY(take_scratch(engine, err));
     SL_TRY(sl__load_weights(engine, opt->verify, err));
     SL_TRY(sl__pool_create(&engine->run.pool, engine->plan.threads, err));
+    (void)sl__pool_bind(engine->run.pool);
     engine->run.activations = engine->plan.activations;
     SL_TRY(open_cache(engine, opt, err));
     engine->run.desc = &engine->desc;

@@ -11,11 +11,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/cpus.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/panels.h"
-#include "base/sysmem.h"
 #include "quant/quant.h"
 #include "store/pack.h"
 #include "text/tokenizer.h"
@@ -500,7 +500,7 @@ static sl_status take_buffers(struct packer *p, sl_error *err)
         if (in > p->buffer_bytes) p->buffer_bytes = in;
         if (out > p->buffer_bytes) p->buffer_bytes = out;
     }
-    uint32_t threads = p->opt->threads ? p->opt->threads : sl__cpu_count();
+    uint32_t threads = p->opt->threads ? p->opt->threads : sl__core_count();
     if (threads > PACK_THREADS_MAX) threads = PACK_THREADS_MAX;
     p->in = sl__arena_alloc(&p->arena, (size_t)p->buffer_bytes, 1);
     p->out = sl__arena_alloc(&p->arena, (size_t)p->buffer_bytes, 1);

@@ -10,8 +10,8 @@
 #include "engine/engine.h"
 
 #include "base/checked.h"
+#include "base/cpus.h"
 #include "base/fail.h"
-#include "base/sysmem.h"
 
 #define CONTEXT_DEFAULT 4096u
 #define CONTEXT_LEAST 256u
@@ -81,7 +81,7 @@ static sl_status resolve(sl__plan *plan, const sl__plan_input *in, const sl_engi
                        opt->threads, SL_POOL_THREADS_MAX);
     }
     plan->activations = opt->activations;
-    plan->threads = opt->threads ? opt->threads : sl__cpu_count();
+    plan->threads = opt->threads ? opt->threads : sl__core_count();
     if (plan->threads > SL_POOL_THREADS_MAX) plan->threads = SL_POOL_THREADS_MAX;
     plan->context_tokens = opt->context_tokens    ? opt->context_tokens
                            : opt->expected_tokens ? opt->expected_tokens

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/cpus.h"
 #include "base/pages.h"
 #include "base/pool.h"
 #include "base/sysmem.h"
@@ -72,7 +73,7 @@ static uint32_t count_blocks(uint32_t threads)
 double sl_probe_memory(uint32_t threads, uint64_t time_ns)
 {
     sl__pool *pool;
-    if (threads == 0) threads = sl__cpu_count();
+    if (threads == 0) threads = sl__core_count();
     if (threads > SL_POOL_THREADS_MAX) threads = SL_POOL_THREADS_MAX;
     uint32_t blocks = count_blocks(threads);
     if (blocks < threads || sl__pool_create(&pool, threads, NULL) != SL_OK) return 0.0;

@@ -6,9 +6,11 @@
 /* Below this many multiply-adds a loop is done sooner than other threads are awake. */
 #define PARALLEL_WORK_MIN ((uint64_t)1 << 18)
 
-/* A task is at least this many weights of consecutive rows: enough to pay for handing it out, few
- * enough that the last ones to finish do not keep the others waiting. */
-#define TASK_WEIGHTS 16384u
+/* A task is so many bytes of the weights of consecutive rows, about: enough to pay for handing it
+ * out and for memory's stream to begin anew, few enough that the last ones to finish do not keep
+ * the others waiting. In whole groups of rows, which kernels take together. */
+#define TASK_BYTES ((size_t)16 << 10)
+#define TASK_ROWS  8u
 
 /* Of a matrix in panels a task is rows in multiples of this: two panels side by side. */
 #define TASK_PANEL_ROWS (2 * SL_PANEL_ROWS)
@@ -89,16 +91,21 @@ struct batch {
     const sl__product *products;
     const void *const *q8; /* [count] */
     uint32_t count;
+    uint32_t end[SL_PRODUCTS_MAX]; /* the tasks of this product and of those before it */
 };
 
 /* Outputs of a task. The cut depends on the shape alone, never on the number of threads. */
 static uint32_t task_outputs(const sl__product *p)
 {
-    uint32_t outputs = outputs_of(&p->w), n = TASK_WEIGHTS / inputs_of(&p->w);
-    if (p->w.transposed) n = (n / TASK_COLUMNS + 1) * TASK_COLUMNS;
-    if (n < 4) n = 4;
-    if (p->w.panels) n = (n + TASK_PANEL_ROWS - 1) / TASK_PANEL_ROWS * TASK_PANEL_ROWS;
-    return n < outputs ? n : outputs;
+    const sl__weight *w = &p->w;
+    size_t row = w->row_bytes + w->scale_row_bytes;
+    size_t output = w->transposed ? row * w->rows / w->cols + 1 : row;
+    uint32_t outputs = outputs_of(w), group = w->transposed ? TASK_COLUMNS
+                                              : w->panels   ? TASK_PANEL_ROWS
+                                                            : TASK_ROWS;
+    size_t n = (TASK_BYTES / output + group - 1) / group * group;
+    if (n < group) n = group;
+    return n < outputs ? (uint32_t)n : outputs;
 }
 
 static uint32_t task_count(const sl__product *p)
@@ -139,26 +146,27 @@ static void run_outputs(const sl__run *run, const sl__product *p, const void *q8
 static void run_task(void *ctx, uint32_t index, uint32_t worker)
 {
     const struct batch *batch = ctx;
-    const sl__product *p = batch->products;
-    const void *const *q8 = batch->q8;
-    for (uint32_t tasks; index >= (tasks = task_count(p)); p++, q8++)
-        index -= tasks;
+    uint32_t at = 0;
+    while (index >= batch->end[at])
+        at++;
+    const sl__product *p = &batch->products[at];
+    if (at > 0) index -= batch->end[at - 1];
     uint32_t n = task_outputs(p), first = index * n, rest = outputs_of(&p->w) - first;
-    run_outputs(batch->run, p, *q8, first, n < rest ? n : rest,
+    run_outputs(batch->run, p, batch->q8[at], first, n < rest ? n : rest,
                 sl__worker_scratch(batch->run, worker));
 }
 
 void sl__products(const sl__run *run, const sl__product *products, uint32_t count)
 {
     const void *q8[SL_PRODUCTS_MAX];
-    struct batch batch = {run, products, q8, count};
+    struct batch batch = {.run = run, .products = products, .q8 = q8, .count = count};
     uint32_t tasks = 0;
     uint64_t work = 0;
     assert(count <= SL_PRODUCTS_MAX);
     quantise_inputs(run, products, count, q8);
     for (uint32_t i = 0; i < count; i++) {
         assert(products[i].tokens > 0);
-        tasks += task_count(&products[i]);
+        batch.end[i] = tasks += task_count(&products[i]);
         work += (uint64_t)products[i].w.rows * products[i].w.cols * products[i].tokens;
     }
     sl__run_parallel(run, run_task, &batch, tasks, work);
