@@ -95,7 +95,7 @@ static void draw_bar(const cli_progress *progress, const sl_pack_progress *at, u
     double share = 0.0;
     if (at->total_bytes) share = (double)at->done_bytes / (double)at->total_bytes;
     if (share > 1.0) share = 1.0;
-    size_t filled = (size_t)(share * BAR);
+    size_t filled = (size_t)(share * (double)BAR);
     char bar[BAR + 1];
     for (size_t i = 0; i < BAR; i++)
         bar[i] = i < filled ? '#' : '.';
