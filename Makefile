@@ -5,7 +5,7 @@ SHELL := /bin/bash
 DEMO_PROMPT := It was a bright cold morning, and the old sailor
 SLUICE := build/release/sluice
 
-.PHONY: all demo check bench asan tsan clang fuzz check-aarch64 format format-check clean help
+.PHONY: all demo check bench asan tsan clang macos fuzz check-aarch64 format format-check clean help
 .NOTPARALLEL:
 
 all:
@@ -37,6 +37,10 @@ clang:
 	@tools/bootstrap.sh --with test,clang
 	@CI=1 tools/build.sh clang
 
+macos:
+	@tools/bootstrap.sh --with test,macos
+	@tests/check_macos.sh .
+
 fuzz:
 	@tools/bootstrap.sh --with test,fuzz
 	@tools/fuzz.sh
@@ -63,6 +67,7 @@ help:
 	@echo 'make asan           run the tests under AddressSanitizer and UBSan'
 	@echo 'make tsan           run the tests of the threaded rooms under ThreadSanitizer'
 	@echo 'make clang          build with clang, warnings as errors'
+	@echo 'make macos          compile and link for macOS with zig, warnings as errors'
 	@echo 'make fuzz           run every fuzz target for FUZZ_SECONDS (30) seconds'
 	@echo 'make check-aarch64  cross-build for aarch64 Linux, run the tests under qemu'
 	@echo 'make format         lay out the C files with clang-format'

@@ -23,6 +23,8 @@
 
 /* ---- the system's files ---------------------------------------------------------------------- */
 
+#if defined(__linux__)
+
 static char root[256];
 
 /* Writes root/path, making its folders. */
@@ -66,8 +68,6 @@ static void put_meminfo(uint64_t total, uint64_t available)
              (unsigned long long)(total / KIB), (unsigned long long)(available / KIB));
     put("proc/meminfo", text);
 }
-
-#if defined(__linux__)
 
 static void put_number(const char *path, uint64_t number)
 {

@@ -265,7 +265,7 @@ static void test_near_misses_are_kept(void **state)
         most_used = fmaxf(most_used, b.policy.reuse.chance[ranked[j]]);
     }
     assert_true(least_near > 0.5f && most_never < 0.02f && least_near > most_used);
-    assert_true(sum > 0.7f * K && sum < 1.5f * K);
+    assert_true(sum > 0.7f * (float)K && sum < 1.5f * (float)K);
     end(&b);
 }
 

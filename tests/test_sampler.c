@@ -290,7 +290,7 @@ static void assert_fair(const sl_sampler_options *opt, uint32_t vocab, const flo
     double chi = 0.0;
     frequencies(opt, vocab, logits, DRAWS, counts);
     for (uint32_t i = 0; i < vocab; i++) {
-        double want = expected[i] * DRAWS;
+        double want = expected[i] * (double)DRAWS;
         if (want == 0.0) {
             assert_int_equal(counts[i], 0);
             continue;

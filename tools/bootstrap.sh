@@ -10,6 +10,7 @@
 #   clang     clang
 #   fuzz      clang and libFuzzer
 #   cross     compiler and emulator for aarch64 Linux (Debian and its relatives only)
+#   macos     zig, whose C compiler builds for macOS anywhere else; from PyPI, into .venv
 #
 # Prints nothing and returns at once where everything is there. --check-only installs nothing and
 # fails where something is missing.
@@ -39,11 +40,13 @@ needs_of() {
         clang) echo clang ;;
         fuzz) echo clang libfuzzer ;;
         cross) echo aarch64-gcc qemu-aarch64 ;;
-        *) die "unknown group $1: build, test, sanitize, clang, fuzz, cross" ;;
+        macos) [ "$(uname -s)" = Darwin ] || echo python3 zig ;;
+        *) die "unknown group $1: build, test, sanitize, clang, fuzz, cross, macos" ;;
     esac
 }
 
 have() { command -v "$1" >/dev/null 2>&1; }
+have_venv() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
 have_library() { have pkg-config && pkg-config --exists "$1"; }
 
 is_there() {
@@ -60,6 +63,7 @@ is_there() {
         sanitizers) sanitizers_there ;;
         libfuzzer) have clang && libfuzzer_there ;;
         aarch64-gcc) have aarch64-linux-gnu-gcc ;;
+        zig) zig_path >/dev/null ;;
         *) have "$1" ;;
     esac
 }
@@ -105,6 +109,8 @@ if $check_only; then exit 1; fi
 # package MANAGER NEED: the packages' names; nothing where the system has it in another way.
 package() {
     case "$1/$2" in
+        apt/venv) echo python3-venv ;;
+        dnf/venv | brew/venv) ;; # comes with python3
         apt/cc) echo gcc libc6-dev ;;
         apt/ninja | dnf/ninja) echo ninja-build ;;
         apt/jansson) echo libjansson-dev ;;
@@ -171,7 +177,7 @@ if [ "$manager" = apt ]; then
 fi
 
 # The system's cmake where it is new enough; else the one from PyPI, in a folder of its own.
-cmake_from_pypi=false
+from_pypi=
 cmake_packaged_well() {
     local version
     [ "$manager" = apt ] || return 0
@@ -182,8 +188,13 @@ cmake_packaged_well() {
 packages=
 for need in $missing; do
     if [ "$need" = cmake ] && ! cmake_packaged_well; then
-        cmake_from_pypi=true
+        say "The packaged cmake is older than $cmake_wanted; a newer one goes into .venv."
+        from_pypi="$from_pypi cmake>=$cmake_wanted"
         names='python3 python3-venv'
+    elif [ "$need" = zig ]; then
+        from_pypi="$from_pypi ziglang==$zig_wanted"
+        names=
+        have_venv || names=$(package "$manager" venv)
     else
         names=$(package "$manager" "$need") || exit 1
     fi
@@ -215,13 +226,12 @@ if [ -n "$optional" ] && ! is_there liburing; then
         warn "liburing could not be installed: reads go through a pool of threads"
 fi
 
-if $cmake_from_pypi; then
-    say "The packaged cmake is older than $cmake_wanted; a newer one goes into .venv:"
-    say "\$ python3 -m venv .venv && .venv/bin/pip install 'cmake>=$cmake_wanted'"
+if [ -n "$from_pypi" ]; then
+    say "\$ python3 -m venv .venv && .venv/bin/pip install$from_pypi"
     python3 -m venv .venv || die "python3 -m venv failed"
-    .venv/bin/pip install --quiet --disable-pip-version-check "cmake>=$cmake_wanted" ||
-        die "cmake could not be installed from PyPI"
-    PATH="$root/.venv/bin:$PATH"
+    .venv/bin/pip install --quiet --disable-pip-version-check $from_pypi ||
+        die "this could not be installed from PyPI:$from_pypi"
+    if [ -x .venv/bin/cmake ]; then PATH="$root/.venv/bin:$PATH"; fi
 fi
 
 hash -r

@@ -7,7 +7,7 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-[ $# -ge 1 ] || die "which preset? release, debug, asan, tsan, clang, fuzz, aarch64"
+[ $# -ge 1 ] || die "which preset? release, debug, asan, tsan, clang, fuzz, aarch64, macos"
 preset=$1
 shift
 folder=build/$preset

@@ -7,6 +7,9 @@ cd "$root" || exit 1
 if [ -x .venv/bin/cmake ]; then PATH="$root/.venv/bin:$PATH"; fi
 
 cmake_wanted=3.25
+# The compiler of the macOS check, at one version: warnings are errors there, and each version has
+# new ones.
+zig_wanted=0.17.1
 
 say() { printf '%s\n' "$*"; }
 warn() { printf '%s\n' "$*" >&2; }
@@ -29,6 +32,17 @@ version_at_least() {
     case "$have_major$have_minor" in '' | *[!0-9]*) return 1 ;; esac
     [ "$have_major" -gt "$want_major" ] ||
         { [ "$have_major" -eq "$want_major" ] && [ "$have_minor" -ge "$want_minor" ]; }
+}
+
+# The zig of PyPI's package ziglang, from .venv (bootstrap.sh) or from where python3 keeps packages;
+# else the one in PATH. Fails where there is none.
+zig_path() {
+    local python
+    for python in .venv/bin/python3 python3; do
+        "$python" 2>/dev/null -c 'import os, ziglang
+print(os.path.join(os.path.dirname(os.path.abspath(ziglang.__file__)), "zig"))' && return
+    done
+    command -v zig
 }
 
 # The environment's own choices win: CMAKE_BUILD_PARALLEL_LEVEL and CTEST_PARALLEL_LEVEL.

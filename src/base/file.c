@@ -108,7 +108,7 @@ sl_status sl__file_sync_dir(const char *path, sl_error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
     if (fd < 0) return SL_FAIL(err, SL_EIO, "%s: %s", path, strerror(errno));
-    int bad = fsync(fd);
+    int bad = sl__file_sync(fd);
     int saved = errno;
     close(fd);
     /* Some file systems cannot sync a folder and say so with EINVAL: nothing more can be done. */
@@ -121,7 +121,7 @@ static sl_status write_synced(const char *path, const void *data, size_t size, s
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0) return SL_FAIL(err, SL_EIO, "%s: %s", path, strerror(errno));
     sl_status status = sl__file_pwrite_all(fd, path, data, size, 0, err);
-    if (status == SL_OK && fsync(fd) != 0) {
+    if (status == SL_OK && sl__file_sync(fd) != 0) {
         status = SL_FAIL(err, SL_EIO, "%s: %s", path, strerror(errno));
     }
     if (close(fd) != 0 && status == SL_OK) {

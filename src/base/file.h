@@ -14,7 +14,7 @@
 sl_status sl__file_read(const char *path, uint64_t max_bytes, char **data, size_t *size,
                         sl_error *err);
 
-/* Writes path ".tmp", fsyncs and renames over path, then fsyncs the folder; on failure path is as
+/* Writes path ".tmp", syncs and renames over path, then syncs the folder; on failure path is as
  * it was and the temporary file is gone. */
 sl_status sl__file_write_atomic(const char *path, const void *data, size_t size, sl_error *err);
 
@@ -36,7 +36,10 @@ sl_status sl__file_pread_all(int fd, const char *path, void *dst, uint64_t size,
 sl_status sl__file_pwrite_all(int fd, const char *path, const void *src, uint64_t size,
                               uint64_t offset, sl_error *err);
 
-sl_status sl__file_sync_dir(const char *path, sl_error *err); /* fsync of a folder */
+/* Waits until what was written to an open file would outlive a loss of power; -1 and errno where it
+ * would not. */
+int sl__file_sync(int fd);
+sl_status sl__file_sync_dir(const char *path, sl_error *err); /* the same of a folder's names */
 
 /* False only where nothing has this name. What is there but cannot be followed or looked at (a link
  * to nowhere or to itself) exists: whoever opens it gets the system's reason, and a file that was

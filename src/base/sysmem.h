@@ -32,7 +32,9 @@ uint64_t sl__mem_rss(void); /* resident bytes of this process now; 0 where unkno
 uint64_t sl__mem_rss_peak(void);
 bool sl__mem_rss_peak_reset(void);
 
-uint32_t sl__cpu_count(void); /* usable by this process, affinity and cgroup quota honoured; >= 1 */
+/* Cores that this process may use, affinity and cgroup quota honoured; of two kinds, on macOS, the
+ * fast ones. At least 1. */
+uint32_t sl__cpu_count(void);
 
 /* Bytes a parse such as "512M", "1.5G", "4096", "2GiB" stands for (powers of 1024). */
 bool sl__parse_size(const char *text, uint64_t *bytes);

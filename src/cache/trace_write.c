@@ -117,7 +117,7 @@ static sl_status complete(sl__trace_writer *w, sl_error *err)
         return SL_FAIL(err, w->failure.status, "%s", w->failure.message);
     }
     SL_TRY(sl__file_pwrite_all(w->fd, w->tmp, header, sizeof header, 0, err));
-    if (fsync(w->fd) != 0) return SL_FAIL(err, SL_EIO, "%s: %s", w->tmp, strerror(errno));
+    if (sl__file_sync(w->fd) != 0) return SL_FAIL(err, SL_EIO, "%s: %s", w->tmp, strerror(errno));
     int fd = w->fd;
     w->fd = -1;
     if (close(fd) != 0) return SL_FAIL(err, SL_EIO, "%s: %s", w->tmp, strerror(errno));

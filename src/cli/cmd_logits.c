@@ -82,7 +82,7 @@ static sl_status write_logits(sl_session *session, const cli_ids *ids, uint32_t 
     cli_interrupt_catch();
     sl_status status = sl_session_eval(session, ids->ids, ids->count, NULL, write_rows, &sink, err);
     cli_status_clear();
-    if (status == SL_OK && fsync(sink.fd) != 0)
+    if (status == SL_OK && sl__file_sync(sink.fd) != 0)
         status = SL_FAIL(err, SL_EIO, "%s: %s", tmp, strerror(errno));
     if (close(sink.fd) != 0 && status == SL_OK)
         status = SL_FAIL(err, SL_EIO, "%s: %s", tmp, strerror(errno));

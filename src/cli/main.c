@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -102,9 +103,21 @@ static void occupy_standard_streams(void)
         if (fcntl(fd, F_GETFD) == -1 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd) return;
 }
 
+/* Every file of a model is held open, and again where it is read past the page cache. macOS lets a
+ * program have 256 that does not ask for more. */
+static void raise_file_limit(void)
+{
+    const rlim_t wanted = 4096;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    (void)setrlimit(RLIMIT_NOFILE, &limit); /* then opening the files says what is wrong */
+}
+
 int main(int argc, char **argv)
 {
     occupy_standard_streams();
+    raise_file_limit();
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away is seen where it is written to */
     signal(SIGXFSZ, SIG_IGN); /* so is a limit on the size of files */
     int code = dispatch(argc > 0 ? argv[0] : "sluice", argc > 0 ? argc - 1 : 0, argv + 1);

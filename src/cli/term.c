@@ -94,7 +94,7 @@ enum { BAR = 24 };
 /* share of it filled, from 0 to 1. */
 static const char *fill_bar(char bar[BAR + 1], double share)
 {
-    size_t filled = (size_t)(share * BAR);
+    size_t filled = (size_t)(share * (double)BAR);
     for (size_t i = 0; i < BAR; i++)
         bar[i] = i < filled ? '#' : '.';
     bar[BAR] = '\0';

@@ -47,7 +47,7 @@ static sl_status append(sl__pack_journal *j, json_t *obj, sl_error *err)
     text[size] = '\n'; /* in place of the NUL */
     status = sl__file_pwrite_all(j->fd, j->path, text, size + 1, j->end, err);
     free(text);
-    if (status == SL_OK && fsync(j->fd) != 0) {
+    if (status == SL_OK && sl__file_sync(j->fd) != 0) {
         status = SL_FAIL(err, SL_EIO, "%s: %s", j->path, strerror(errno));
     }
     if (status != SL_OK) {

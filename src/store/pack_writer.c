@@ -163,7 +163,7 @@ static sl_status end_file(sl__pack_writer *w, uint32_t file, const uint64_t *sum
                           sl_error *err)
 {
     uint64_t bytes = w->plan.files[file].bytes;
-    if (ftruncate(w->fd, (off_t)bytes) != 0 || fsync(w->fd) != 0) {
+    if (ftruncate(w->fd, (off_t)bytes) != 0 || sl__file_sync(w->fd) != 0) {
         return abandon(w, SL_FAIL(err, SL_EIO, "%s: %s", w->file_path, strerror(errno)));
     }
     int bad = close(w->fd);

@@ -373,6 +373,13 @@ fi
 "$sluice" tokenize "$tmp/none" <"$tmp/text" >"$tmp/out" 2>&-
 [ $? = 1 ] || fail "a failure without stderr does not exit with 1"
 
+# Few open files: a soft limit is raised, a hard one is named.
+(ulimit -Sn 8 && "$sluice" run "$demo" -p hello -n 1 >"$tmp/out" 2>"$tmp/err") ||
+    fail "run under ulimit -Sn 8 fails: $(cat "$tmp/err")"
+(ulimit -n 8 && "$sluice" run "$demo" -p hello -n 1 >"$tmp/out" 2>"$tmp/err")
+code=$?
+judge "$demo/*: Too many open files" "run under ulimit -n 8"
+
 # Ctrl-C twice: the first asks, the second ends.
 set -m # a job in the background does not ignore Ctrl-C
 "$sluice" run "$demo" -p hello -n 100000 --temp 2 --seed 1 >"$tmp/long" 2>"$tmp/err" &

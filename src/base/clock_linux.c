@@ -1,3 +1,4 @@
+/* clock.h on Linux. */
 #include "base/clock.h"
 
 #include <time.h>
