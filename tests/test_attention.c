@@ -26,6 +26,7 @@ struct mixer {
     sl__weight weights[1][SL_ROLE_LAYER_COUNT];
     const float *value[SL_ROLE_LAYER_COUNT]; /* [rows, cols] */
     sl__run run;
+    sl_kv_type kv;
     sl__layer_state state;
     float *x; /* [TOKENS_MAX, HIDDEN] */
 };
@@ -42,7 +43,7 @@ static void begin(struct mixer *m, sl__mixer kind)
                                .layers = &m->layer};
     m->layer.mixer = kind;
     m->run.desc = &m->desc;
-    m->run.kern = levels[level_count - 1];
+    m->run.kern = levels[random_u32() % level_count];
     m->run.layers = m->weights;
     m->x = random_floats(TOKENS_MAX * HIDDEN);
 }
@@ -87,8 +88,9 @@ static float *run_mixer(struct mixer *m, uint32_t tokens, uint32_t context, uint
                                         SL_ACTIVATIONS_F32, NULL);
     sl__scratch_layout(&m->run.scratch, &m->desc, chunk, context, threads, SL_ACTIVATIONS_F32,
                        floats(scratch / sizeof(float)));
-    uint64_t state = sl__state_layout(NULL, &m->desc, context, chunk, NULL);
-    sl__state_layout(&m->state, &m->desc, context, chunk, floats((size_t)state / sizeof(float)));
+    uint64_t state = sl__state_layout(NULL, &m->desc, m->kv, context, chunk, NULL);
+    sl__state_layout(&m->state, &m->desc, m->kv, context, chunk,
+                     floats((size_t)state / sizeof(float)));
     assert_int_equal(sl__pool_create(&m->run.pool, threads, &err), SL_OK);
     const uint32_t *portion = portions;
     for (uint32_t t = 0; t < tokens;) {
@@ -317,11 +319,11 @@ static void test_window_cache(void **state)
         uint32_t window = m.layer.attention.window = windows[i % 5], chunk = chunks[i / 5];
         const uint32_t *portions = chunk == 1 ? one : chunk == 4 ? fours : mixed;
         float *got = run_mixer(&m, TOKENS_MAX, TOKENS_MAX, chunk, portions, 1);
-        assert_int_equal(m.state.rows, window - 1 + 2 * chunk);
+        assert_int_equal(m.state.rows, (window - 1 + 31 + 2 * chunk + 31) / 32 * 32);
         assert_true(m.state.base + m.state.rows >= TOKENS_MAX);
         assert_true(m.state.base > 0);
         float *want = run_mixer(&m, TOKENS_MAX, TOKENS_MAX, TOKENS_MAX, large, 1);
-        assert_int_equal(m.state.rows, TOKENS_MAX);
+        assert_int_equal(m.state.rows, (TOKENS_MAX + 31) / 32 * 32);
         assert_int_equal(m.state.base, 0);
         assert_bits(got, want, TOKENS_MAX * HIDDEN, "a cache of the window");
         double *exact = exact_attention(&m, TOKENS_MAX);
@@ -467,66 +469,101 @@ static void test_state_layout(void **state)
     };
     const sl__model_desc desc = {.layer_count = 4, .layers = layers};
     sl__layer_state s[4];
-    uint64_t bytes = sl__state_layout(NULL, &desc, 100, 8, NULL);
-    /* Each rounded up to 64: 100 rows of 16, 25 rows of 15, 100 rows of 30, 24 and 42 floats. */
-    assert_int_equal(bytes, 2 * 6400 + 2 * 1536 + 12032 + 128 + 192);
+    uint64_t bytes = sl__state_layout(NULL, &desc, SL_KV_F32, 100, 8, NULL);
+    /* In blocks of 32 positions, four of them, and two for the window of 9 + 31 + 16; values in
+     * panels of 32 channels; 24 and 42 floats, each rounded up to 64 bytes. */
+    uint64_t block = 32 * 4;
+    assert_int_equal(bytes, 2 * 4 * (8 + 32) * block + 3 * 2 * (5 + 32) * block +
+                                4 * 30 * block + 128 + 192);
     float *memory = floats((size_t)bytes / 4);
-    assert_int_equal(sl__state_layout(s, &desc, 100, 8, memory), bytes);
+    assert_int_equal(sl__state_layout(s, &desc, SL_KV_F32, 100, 8, memory), bytes);
     assert_ptr_equal(s[0].k, memory);
-    assert_int_equal(s[1].rows, 25);
-    assert_int_equal(s[0].rows, 100);
-    assert_int_equal(s[2].rows, 100);
-    assert_true(s[0].v >= s[0].k + 1600 && s[1].k >= s[0].v + 1600 && s[1].v >= s[1].k + 375);
-    assert_true(s[2].latent >= s[1].v + 375 && s[3].delta >= s[2].latent + 3000);
+    assert_int_equal(s[0].rows, 128);
+    assert_int_equal(s[1].rows, 64);
+    assert_int_equal(s[2].rows, 128);
+    assert_int_equal(s[0].k_head_bytes, 4 * 8 * block);
+    assert_int_equal(s[0].v_head_bytes, 4 * 32 * block);
+    assert_ptr_equal(s[0].v, s[0].k + 2 * s[0].k_head_bytes);
+    assert_ptr_equal(s[1].k, s[0].v + 2 * s[0].v_head_bytes);
+    assert_ptr_equal(s[1].v, s[1].k + 3 * s[1].k_head_bytes);
+    assert_ptr_equal(s[2].k, s[1].v + 3 * s[1].v_head_bytes);
+    assert_null(s[2].v);
+    assert_ptr_equal(s[3].delta, s[2].k + s[2].k_head_bytes);
     assert_true(s[3].conv >= s[3].delta + 24 && s[3].conv + 42 <= memory + bytes / 4);
-    s[1].base = 50;
+    s[1].base = 64;
     sl__state_reset(s, &desc);
     assert_int_equal(s[1].base, 0);
     for (unsigned i = 0; i < 24; i++)
         assert_true(s[3].delta[i] == 0);
     for (unsigned i = 0; i < 42; i++)
         assert_true(s[3].conv[i] == 0);
-    assert_true(isnan(s[0].k[0]));
+    assert_true(isnan(memory[0]));
 
-    /* Twice the context: twice what grows, and no more of the others. */
-    uint64_t growing = 0;
-    for (unsigned i = 0; i < 4; i++)
-        growing += sl__state_token_bytes(&layers[i]);
-    assert_int_equal(growing, 2 * 16 * 4 + 30 * 4);
-    assert_int_equal(sl__state_layout(NULL, &desc, 6400, 8, NULL) -
-                         sl__state_layout(NULL, &desc, 3200, 8, NULL), 3200 * growing);
+    /* Twice the context: twice what grows, and no more of the others. Heads of 8 channels have
+     * values of 32; q8 has a scale a position for every 64 channels. */
+    static const uint64_t tokens[] = {2 * (8 + 32) * 4 + 30 * 4, 2 * (8 + 32) * 2 + 30 * 2,
+                                      2 * (8 + 4 + 32 + 4) + 30 + 4};
+    for (unsigned kv = 0; kv < 3; kv++) {
+        uint64_t growing = 0;
+        for (unsigned i = 0; i < 4; i++)
+            growing += sl__state_token_bytes(&layers[i], (sl_kv_type)kv);
+        assert_int_equal(growing, tokens[kv]);
+        assert_int_equal(sl__state_layout(NULL, &desc, (sl_kv_type)kv, 6400, 8, NULL) -
+                             sl__state_layout(NULL, &desc, (sl_kv_type)kv, 3200, 8, NULL),
+                         3200 * growing);
+    }
     layers[0].attention.kv_heads = layers[0].attention.head_dim = UINT32_MAX;
-    assert_true(sl__state_layout(NULL, &desc, UINT32_MAX, 8, NULL) == UINT64_MAX);
+    for (unsigned kv = 0; kv < 3; kv++)
+        assert_true(sl__state_layout(NULL, &desc, (sl_kv_type)kv, UINT32_MAX, 8, NULL) ==
+                    UINT64_MAX);
     check_buffers();
 }
 
-/* Rows of a windowed cache through a long sequence: those that a token sees are always there. */
+/* The numbers of a position in a cache of f32, head `head`: 2 of the key, 3 of the value. */
+static void read_back(const sl__layer_state *s, uint32_t head, uint32_t position, float out[5])
+{
+    size_t row = position - s->base, block = row / 32, slot = row % 32;
+    const char *k = s->k + head * s->k_head_bytes, *v = s->v + head * s->v_head_bytes;
+    for (unsigned i = 0; i < 2; i++)
+        memcpy(&out[i], k + (block * 2 * 32 + i * 32 + slot) * sizeof(float), sizeof(float));
+    for (unsigned i = 0; i < 2; i++)
+        memcpy(&out[2 + i], v + (block * 32 * 32 + slot * 32 + i) * sizeof(float), sizeof(float));
+    memcpy(&out[4], v + (block * 32 * 32 + slot * 32 + 31) * sizeof(float), sizeof(float));
+}
+
+/* A windowed cache through a long sequence: the positions that a token sees are always there. */
 static void test_state_rows(void **state)
 {
     (void)state;
     check_seed(26);
-    for (uint32_t window = 1; window < 20; window += 3) {
+    for (uint32_t window = 1; window < 120; window += 1 + window / 3) {
         sl__layer_desc layer = {.mixer = SL_MIXER_ATTENTION,
-                                .attention = {.kv_heads = 1, .head_dim = 2, .window = window}};
+                                .attention = {.kv_heads = 2, .head_dim = 2, .window = window}};
         const sl__model_desc desc = {.layer_count = 1, .layers = &layer};
-        const uint32_t chunk = 1 + window % 6, context = 500;
+        const uint32_t chunk = 1 + window % 6 * 13, context = 900;
         sl__layer_state s;
-        uint64_t bytes = sl__state_layout(NULL, &desc, context, chunk, NULL);
-        sl__state_layout(&s, &desc, context, chunk, floats((size_t)bytes / 4));
+        uint64_t bytes = sl__state_layout(NULL, &desc, SL_KV_F32, context, chunk, NULL);
+        sl__state_layout(&s, &desc, SL_KV_F32, context, chunk, floats((size_t)bytes / 4));
+        float *k = floats(chunk * 4), *v = floats(chunk * 5);
         for (uint32_t position = 0; position < context;) {
             uint32_t n = any(1, chunk);
             if (n > context - position) n = context - position;
-            uint32_t row = sl__state_row(&s, window, 2, position, n);
-            assert_int_equal(s.base + row, position);
-            assert_true(row + n <= s.rows);
-            for (uint32_t i = 0; i < n; i++) {
-                s.k[(row + i) * 2] = (float)(position + i);
-                s.v[(row + i) * 2 + 1] = -(float)(position + i);
+            sl__state_make_room(&s, &layer, position, n);
+            assert_int_equal(s.base % 32, 0);
+            assert_true(s.base <= position && position + n - s.base <= s.rows);
+            for (uint32_t i = 0; i < n * 4; i++) {
+                k[i] = (float)((position + i / 4) * 4 + i % 4);
+                v[i / 4 * 5 + i % 4] = -k[i];
             }
-            uint32_t before = position < window - 1 ? position : window - 1;
-            for (uint32_t i = 1; i <= before; i++) {
-                assert_true(s.k[(row - i) * 2] == (float)(position - i));
-                assert_true(s.v[(row - i) * 2 + 1] == -(float)(position - i));
+            for (uint32_t i = 0; i < sl__state_blocks(position, n) * 2; i++)
+                sl__state_store(&s, &layer, i % 2, i / 2, position, n, k, 4, v, 5);
+            uint32_t seen = position + 1 < window ? position + 1 : window;
+            for (uint32_t i = 0; i < 2 * (seen + n - 1); i++) {
+                uint32_t at = position + 1 - seen + i / 2;
+                float got[5], want = (float)(at * 4 + i % 2 * 2);
+                read_back(&s, i % 2, at, got);
+                assert_true(got[0] == want && got[1] == want + 1);
+                assert_true(got[2] == -want && got[3] == -want - 1 && got[4] == 0);
             }
             position += n;
         }
