@@ -1,7 +1,7 @@
 /* What packing costs, and a narrower cache of keys and values: the NLL of the reference's windows
  * with the demo packed at several widths, against the bounds of the reference's own table (round to
- * nearest, groups of 64). The packs are made here from the checkpoint; the pack in the repository is
- * held to the 4-bit bound as well. */
+ * nearest, groups of 64). The packs are made here from the checkpoint; the pack in the repository
+ * is held to the 4-bit bound as well. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

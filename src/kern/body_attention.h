@@ -12,9 +12,9 @@
  *     sum    [queries][channels]  = p [queries][positions] · values [positions][32], panel by panel
  *
  * Every number of a result belongs to one query and is summed in increasing channel or position, a
- * panel from 0 and then the panels, with one multiply-add each, whatever tile computes it. Positions
- * that a query does not see but another one of the call does have p = 0, and adding 0 · v changes
- * nothing but perhaps the sign of a zero, which attend_end takes away.
+ * panel from 0 and then the panels, with one multiply-add each, whatever tile computes it. What a
+ * query does not see but another one of the call does has p = 0, and adding 0 · v changes nothing
+ * but perhaps the sign of a zero, which attend_end takes away.
  *
  *     tmp:  q·scale [rows] · scores [rows] · a span's partial result [rows] · panels [2]
  */
