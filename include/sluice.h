@@ -151,12 +151,15 @@ typedef enum sl_map_advice {
 
 typedef enum sl_switch { SL_AUTO = 0, SL_ON, SL_OFF } sl_switch;
 
-/* How keys and values of attention are kept. */
+/* How keys and values of attention are kept, MLA's latents too. */
 typedef enum sl_kv_type {
     SL_KV_F32 = 0,
     SL_KV_F16,
-    SL_KV_Q8, /* 8 bits, a scale a position and head */
+    SL_KV_Q8, /* 8 bits, a scale for 64 channels of a position and head */
 } sl_kv_type;
+
+/* "f32", "f16", "q8" */
+const char *sl_kv_type_name(sl_kv_type type);
 
 /* What weights of 8 bits and fewer are multiplied with. */
 typedef enum sl_activations {
@@ -205,6 +208,7 @@ typedef struct sl_engine_info {
     const char *path;
     uint32_t layers, hidden_size, vocab_size, experts, experts_per_token, trained_experts_per_token;
     uint32_t context_tokens, chunk_tokens, threads;
+    sl_kv_type kv;
     uint64_t memory_bytes;      /* the budget, resolved */
     uint64_t resident_bytes;    /* weights that stay in memory */
     uint64_t state_bytes;       /* a session's KV cache, DeltaNet and conv state, full context */
@@ -338,7 +342,8 @@ typedef struct sl_model_info {
     uint64_t expert_bytes;      /* one expert */
     uint32_t expert_extents;    /* reads an expert */
     uint64_t bytes_per_token;   /* of experts, had nothing been in memory */
-    uint64_t kv_bytes_per_token, state_bytes;
+    uint64_t kv_bytes_per_token, kv_f16_bytes_per_token, kv_q8_bytes_per_token; /* f32: the first */
+    uint64_t state_bytes;
     uint64_t minimum_memory_bytes; /* the smallest budget that would open, at minimum_context */
     uint32_t minimum_context;   /* 4096 tokens, or the longest that the model knows */
     uint64_t free_memory_bytes; /* here and now, cgroup-aware */

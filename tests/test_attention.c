@@ -18,6 +18,7 @@
 
 #define HIDDEN 48u
 #define TOKENS_MAX 260u
+#define TOKENS_LONG 1400u /* in three spans */
 
 /* One layer, its weights as the blocks see them and as numbers. */
 struct mixer {
@@ -26,8 +27,9 @@ struct mixer {
     sl__weight weights[1][SL_ROLE_LAYER_COUNT];
     const float *value[SL_ROLE_LAYER_COUNT]; /* [rows, cols] */
     sl__run run;
+    sl_kv_type kv;
     sl__layer_state state;
-    float *x; /* [TOKENS_MAX, HIDDEN] */
+    float *x; /* [TOKENS_LONG, HIDDEN] */
 };
 
 static uint32_t any(uint32_t least, uint32_t most)
@@ -42,9 +44,9 @@ static void begin(struct mixer *m, sl__mixer kind)
                                .layers = &m->layer};
     m->layer.mixer = kind;
     m->run.desc = &m->desc;
-    m->run.kern = levels[level_count - 1];
+    m->run.kern = levels[random_u32() % level_count];
     m->run.layers = m->weights;
-    m->x = random_floats(TOKENS_MAX * HIDDEN);
+    m->x = random_floats(TOKENS_LONG * HIDDEN);
 }
 
 static void add_matrix(struct mixer *m, sl__role role, sl__dtype type, uint32_t rows, uint32_t cols)
@@ -87,8 +89,9 @@ static float *run_mixer(struct mixer *m, uint32_t tokens, uint32_t context, uint
                                         SL_ACTIVATIONS_F32, NULL);
     sl__scratch_layout(&m->run.scratch, &m->desc, chunk, context, threads, SL_ACTIVATIONS_F32,
                        floats(scratch / sizeof(float)));
-    uint64_t state = sl__state_layout(NULL, &m->desc, context, chunk, NULL);
-    sl__state_layout(&m->state, &m->desc, context, chunk, floats((size_t)state / sizeof(float)));
+    uint64_t state = sl__state_layout(NULL, &m->desc, m->kv, context, chunk, NULL);
+    sl__state_layout(&m->state, &m->desc, m->kv, context, chunk,
+                     floats((size_t)state / sizeof(float)));
     assert_int_equal(sl__pool_create(&m->run.pool, threads, &err), SL_OK);
     const uint32_t *portion = portions;
     for (uint32_t t = 0; t < tokens;) {
@@ -107,11 +110,15 @@ static float *run_mixer(struct mixer *m, uint32_t tokens, uint32_t context, uint
 
 static const uint32_t one[] = {1, 0}, mixed[] = {7, 1, 1, 17, 2, 3, 0}, large[] = {40, 33, 0};
 
+/* Of f32, f16 and q8: what rounding keys and values leaves of an output, which may cancel. */
+static const double bounds[] = {1e-5, 2e-3, 5e-2};
+
 static void check_against(struct mixer *m, const double *want, uint32_t tokens)
 {
     float *got = run_mixer(m, tokens, tokens, 17, mixed, 1);
     for (uint32_t t = 0; t < tokens; t++)
-        assert_near(got + (size_t)t * HIDDEN, want + (size_t)t * HIDDEN, HIDDEN, 1e-5, "a token");
+        assert_near(got + (size_t)t * HIDDEN, want + (size_t)t * HIDDEN, HIDDEN, bounds[m->kv],
+                    "a token");
     float *other = run_mixer(m, tokens, tokens, 1, one, 1);
     assert_bits(other, got, (size_t)tokens * HIDDEN, "a token at a time");
     other = run_mixer(m, tokens, tokens + 9, 40, large, 2);
@@ -161,7 +168,7 @@ static void exact_attend(const double *q, uint32_t q_dim, const double *k, size_
                          const double *v, size_t v_stride, uint32_t dim, uint32_t first,
                          uint32_t last, double scale, const float *sink, double *out)
 {
-    double p[TOKENS_MAX], largest = sink ? (double)*sink : -1e300, sum = 0;
+    double p[TOKENS_LONG], largest = sink ? (double)*sink : -1e300, sum = 0;
     for (uint32_t t = first; t <= last; t++) {
         p[t] = 0;
         for (uint32_t i = 0; i < q_dim; i++)
@@ -298,6 +305,7 @@ static void test_attention(void **state)
     for (uint32_t options = 0; options < 64 * 3; options++) {
         struct mixer m;
         random_attention(&m, options, options % 2 == 0 ? SL_F32 : SL_Q8);
+        m.kv = (sl_kv_type)any(0, 2);
         uint32_t tokens = any(1, 45);
         check_against(&m, exact_attention(&m, tokens), tokens);
         check_buffers();
@@ -315,19 +323,20 @@ static void test_window_cache(void **state)
         struct mixer m;
         random_attention(&m, 8 | 4 | 64, SL_F32);
         uint32_t window = m.layer.attention.window = windows[i % 5], chunk = chunks[i / 5];
+        m.kv = (sl_kv_type)(i % 3);
         const uint32_t *portions = chunk == 1 ? one : chunk == 4 ? fours : mixed;
         float *got = run_mixer(&m, TOKENS_MAX, TOKENS_MAX, chunk, portions, 1);
-        assert_int_equal(m.state.rows, window - 1 + 2 * chunk);
+        assert_int_equal(m.state.rows, (window - 1 + 31 + 2 * chunk + 31) / 32 * 32);
         assert_true(m.state.base + m.state.rows >= TOKENS_MAX);
         assert_true(m.state.base > 0);
         float *want = run_mixer(&m, TOKENS_MAX, TOKENS_MAX, TOKENS_MAX, large, 1);
-        assert_int_equal(m.state.rows, TOKENS_MAX);
+        assert_int_equal(m.state.rows, (TOKENS_MAX + 31) / 32 * 32);
         assert_int_equal(m.state.base, 0);
         assert_bits(got, want, TOKENS_MAX * HIDDEN, "a cache of the window");
         double *exact = exact_attention(&m, TOKENS_MAX);
         for (uint32_t t = 0; t < TOKENS_MAX; t++)
-            assert_near(got + (size_t)t * HIDDEN, exact + (size_t)t * HIDDEN, HIDDEN, 1e-5,
-                        "a token");
+            assert_near(got + (size_t)t * HIDDEN, exact + (size_t)t * HIDDEN, HIDDEN,
+                        bounds[m.kv], "a token");
         check_buffers();
     }
 }
@@ -416,6 +425,7 @@ static void test_mla(void **state)
     for (uint32_t i = 0; i < 60; i++) {
         struct mixer m;
         begin(&m, SL_MIXER_MLA);
+        m.kv = (sl_kv_type)any(0, 2);
         sl__mla_desc *d = &m.layer.mla;
         d->heads = any(1, 5);
         d->q_rank = i % 2 == 0 ? any(1, 70) : 0;
@@ -452,6 +462,48 @@ static void test_mla_threads(void **state)
     check_buffers();
 }
 
+/* ---- several spans --------------------------------------------------------------------------- */
+
+/* The last tokens of a long sequence one by one, which are split along the context, and a few at a
+ * time, which are split in waves; on any number of threads; against all in two large chunks. */
+static void check_long(struct mixer *m)
+{
+    static const uint32_t few[] = {700, 683, 1, 1, 3, 2, 3, 1, 3, 3, 0};
+    static const uint32_t whole[] = {700, 700, 0};
+    float *want = run_mixer(m, TOKENS_LONG, TOKENS_LONG, 700, whole, 1);
+    for (uint32_t threads = 1; threads <= 3; threads++) {
+        float *got = run_mixer(m, TOKENS_LONG, 2600, 700, few, threads);
+        assert_bits(got, want, TOKENS_LONG * HIDDEN, "the last tokens apart");
+    }
+    double *exact = m->layer.mixer == SL_MIXER_MLA ? exact_mla(m, TOKENS_LONG)
+                                                   : exact_attention(m, TOKENS_LONG);
+    for (uint32_t t = 0; t < TOKENS_LONG; t++)
+        assert_near(want + (size_t)t * HIDDEN, exact + (size_t)t * HIDDEN, HIDDEN, bounds[m->kv],
+                    "a token");
+    check_buffers();
+}
+
+static void test_long(void **state)
+{
+    (void)state;
+    check_seed(27);
+    for (unsigned i = 0; i < 6; i++) {
+        struct mixer m;
+        begin(&m, i < 4 ? SL_MIXER_ATTENTION : SL_MIXER_MLA);
+        m.kv = (sl_kv_type)(i % 3);
+        m.layer.attention = (sl__attention_desc){
+            .heads = 8, .kv_heads = 2, .head_dim = 48, .scale = 0.15f, .sinks = i % 2 == 1,
+            .output_gate = i % 2 == 0, .window = i == 3 ? 900 : 0,
+            .rope = {.dim = 32, .theta = 1e4f, .amplitude = 1}};
+        m.layer.mla = (sl__mla_desc){.heads = i == 4 ? 6 : 70, .kv_rank = 64, .nope_dim = 8,
+                                     .value_dim = 8, .scale = 0.2f,
+                                     .rope = {.dim = 16, .theta = 1e4f, .amplitude = 1}};
+        if (i < 4) add_attention_weights(&m, SL_Q8);
+        else add_mla_weights(&m, SL_Q8);
+        check_long(&m);
+    }
+}
+
 /* ---- state ----------------------------------------------------------------------------------- */
 
 /* Layers lie one after the other and do not overlap; only what should grow does. */
@@ -467,66 +519,101 @@ static void test_state_layout(void **state)
     };
     const sl__model_desc desc = {.layer_count = 4, .layers = layers};
     sl__layer_state s[4];
-    uint64_t bytes = sl__state_layout(NULL, &desc, 100, 8, NULL);
-    /* Each rounded up to 64: 100 rows of 16, 25 rows of 15, 100 rows of 30, 24 and 42 floats. */
-    assert_int_equal(bytes, 2 * 6400 + 2 * 1536 + 12032 + 128 + 192);
+    uint64_t bytes = sl__state_layout(NULL, &desc, SL_KV_F32, 100, 8, NULL);
+    /* In blocks of 32 positions, four of them, and two for the window of 9 + 31 + 16; values in
+     * panels of 32 channels; 24 and 42 floats, each rounded up to 64 bytes. */
+    uint64_t block = 32 * 4;
+    assert_int_equal(bytes, 2 * 4 * (8 + 32) * block + 3 * 2 * (5 + 32) * block +
+                                4 * 30 * block + 128 + 192);
     float *memory = floats((size_t)bytes / 4);
-    assert_int_equal(sl__state_layout(s, &desc, 100, 8, memory), bytes);
+    assert_int_equal(sl__state_layout(s, &desc, SL_KV_F32, 100, 8, memory), bytes);
     assert_ptr_equal(s[0].k, memory);
-    assert_int_equal(s[1].rows, 25);
-    assert_int_equal(s[0].rows, 100);
-    assert_int_equal(s[2].rows, 100);
-    assert_true(s[0].v >= s[0].k + 1600 && s[1].k >= s[0].v + 1600 && s[1].v >= s[1].k + 375);
-    assert_true(s[2].latent >= s[1].v + 375 && s[3].delta >= s[2].latent + 3000);
+    assert_int_equal(s[0].rows, 128);
+    assert_int_equal(s[1].rows, 64);
+    assert_int_equal(s[2].rows, 128);
+    assert_int_equal(s[0].k_head_bytes, 4 * 8 * block);
+    assert_int_equal(s[0].v_head_bytes, 4 * 32 * block);
+    assert_ptr_equal(s[0].v, s[0].k + 2 * s[0].k_head_bytes);
+    assert_ptr_equal(s[1].k, s[0].v + 2 * s[0].v_head_bytes);
+    assert_ptr_equal(s[1].v, s[1].k + 3 * s[1].k_head_bytes);
+    assert_ptr_equal(s[2].k, s[1].v + 3 * s[1].v_head_bytes);
+    assert_null(s[2].v);
+    assert_ptr_equal(s[3].delta, s[2].k + s[2].k_head_bytes);
     assert_true(s[3].conv >= s[3].delta + 24 && s[3].conv + 42 <= memory + bytes / 4);
-    s[1].base = 50;
+    s[1].base = 64;
     sl__state_reset(s, &desc);
     assert_int_equal(s[1].base, 0);
     for (unsigned i = 0; i < 24; i++)
         assert_true(s[3].delta[i] == 0);
     for (unsigned i = 0; i < 42; i++)
         assert_true(s[3].conv[i] == 0);
-    assert_true(isnan(s[0].k[0]));
+    assert_true(isnan(memory[0]));
 
-    /* Twice the context: twice what grows, and no more of the others. */
-    uint64_t growing = 0;
-    for (unsigned i = 0; i < 4; i++)
-        growing += sl__state_token_bytes(&layers[i]);
-    assert_int_equal(growing, 2 * 16 * 4 + 30 * 4);
-    assert_int_equal(sl__state_layout(NULL, &desc, 6400, 8, NULL) -
-                         sl__state_layout(NULL, &desc, 3200, 8, NULL), 3200 * growing);
+    /* Twice the context: twice what grows, and no more of the others. Heads of 8 channels have
+     * values of 32; q8 has a scale a position for every 64 channels. */
+    static const uint64_t tokens[] = {2 * (8 + 32) * 4 + 30 * 4, 2 * (8 + 32) * 2 + 30 * 2,
+                                      2 * (8 + 4 + 32 + 4) + 30 + 4};
+    for (unsigned kv = 0; kv < 3; kv++) {
+        uint64_t growing = 0;
+        for (unsigned i = 0; i < 4; i++)
+            growing += sl__state_token_bytes(&layers[i], (sl_kv_type)kv);
+        assert_int_equal(growing, tokens[kv]);
+        assert_int_equal(sl__state_layout(NULL, &desc, (sl_kv_type)kv, 6400, 8, NULL) -
+                             sl__state_layout(NULL, &desc, (sl_kv_type)kv, 3200, 8, NULL),
+                         3200 * growing);
+    }
     layers[0].attention.kv_heads = layers[0].attention.head_dim = UINT32_MAX;
-    assert_true(sl__state_layout(NULL, &desc, UINT32_MAX, 8, NULL) == UINT64_MAX);
+    for (unsigned kv = 0; kv < 3; kv++)
+        assert_true(sl__state_layout(NULL, &desc, (sl_kv_type)kv, UINT32_MAX, 8, NULL) ==
+                    UINT64_MAX);
     check_buffers();
 }
 
-/* Rows of a windowed cache through a long sequence: those that a token sees are always there. */
+/* The numbers of a position in a cache of f32, head `head`: 2 of the key, 3 of the value. */
+static void read_back(const sl__layer_state *s, uint32_t head, uint32_t position, float out[5])
+{
+    size_t row = position - s->base, block = row / 32, slot = row % 32;
+    const char *k = s->k + head * s->k_head_bytes, *v = s->v + head * s->v_head_bytes;
+    for (unsigned i = 0; i < 2; i++)
+        memcpy(&out[i], k + (block * 2 * 32 + i * 32 + slot) * sizeof(float), sizeof(float));
+    for (unsigned i = 0; i < 2; i++)
+        memcpy(&out[2 + i], v + (block * 32 * 32 + slot * 32 + i) * sizeof(float), sizeof(float));
+    memcpy(&out[4], v + (block * 32 * 32 + slot * 32 + 31) * sizeof(float), sizeof(float));
+}
+
+/* A windowed cache through a long sequence: the positions that a token sees are always there. */
 static void test_state_rows(void **state)
 {
     (void)state;
     check_seed(26);
-    for (uint32_t window = 1; window < 20; window += 3) {
+    for (uint32_t window = 1; window < 120; window += 1 + window / 3) {
         sl__layer_desc layer = {.mixer = SL_MIXER_ATTENTION,
-                                .attention = {.kv_heads = 1, .head_dim = 2, .window = window}};
+                                .attention = {.kv_heads = 2, .head_dim = 2, .window = window}};
         const sl__model_desc desc = {.layer_count = 1, .layers = &layer};
-        const uint32_t chunk = 1 + window % 6, context = 500;
+        const uint32_t chunk = 1 + window % 6 * 13, context = 900;
         sl__layer_state s;
-        uint64_t bytes = sl__state_layout(NULL, &desc, context, chunk, NULL);
-        sl__state_layout(&s, &desc, context, chunk, floats((size_t)bytes / 4));
+        uint64_t bytes = sl__state_layout(NULL, &desc, SL_KV_F32, context, chunk, NULL);
+        sl__state_layout(&s, &desc, SL_KV_F32, context, chunk, floats((size_t)bytes / 4));
+        float *k = floats(chunk * 4), *v = floats(chunk * 5);
         for (uint32_t position = 0; position < context;) {
             uint32_t n = any(1, chunk);
             if (n > context - position) n = context - position;
-            uint32_t row = sl__state_row(&s, window, 2, position, n);
-            assert_int_equal(s.base + row, position);
-            assert_true(row + n <= s.rows);
-            for (uint32_t i = 0; i < n; i++) {
-                s.k[(row + i) * 2] = (float)(position + i);
-                s.v[(row + i) * 2 + 1] = -(float)(position + i);
+            sl__state_make_room(&s, &layer, position, n);
+            assert_int_equal(s.base % 32, 0);
+            assert_true(s.base <= position && position + n - s.base <= s.rows);
+            for (uint32_t i = 0; i < n * 4; i++) {
+                k[i] = (float)((position + i / 4) * 4 + i % 4);
+                v[i / 4 * 5 + i % 4] = -k[i];
             }
-            uint32_t before = position < window - 1 ? position : window - 1;
-            for (uint32_t i = 1; i <= before; i++) {
-                assert_true(s.k[(row - i) * 2] == (float)(position - i));
-                assert_true(s.v[(row - i) * 2 + 1] == -(float)(position - i));
+            for (uint32_t i = 0; i < sl__state_blocks(position, n) * 2; i++)
+                sl__state_store(&s, &layer, i % 2, i / 2, position, n, k, 4, v, 5);
+            uint32_t seen = position + 1 < window ? position + 1 : window;
+            for (uint32_t i = 0; i < 2 * (seen + n - 1); i++) {
+                uint32_t at = position + 1 - seen + i / 2;
+                float got[5], want = (float)(at * 4 + i % 2 * 2);
+                read_back(&s, i % 2, at, got);
+                assert_true(got[0] == want && got[1] == want + 1);
+                assert_true(got[2] == -want && got[3] == -want - 1 && got[4] == 0);
             }
             position += n;
         }
@@ -542,6 +629,7 @@ int main(void)
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_mla),
         cmocka_unit_test(test_mla_threads),
+        cmocka_unit_test(test_long),
         cmocka_unit_test(test_state_layout),
         cmocka_unit_test(test_state_rows),
     };

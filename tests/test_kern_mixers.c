@@ -1,5 +1,6 @@
-/* The kernel checker for what mixes tokens: attention, convolution, Gated DeltaNet. Each against
- * double arithmetic, against ref's bits, and against itself in other portions (see test_kern.c). */
+/* The kernel checker for what mixes tokens: convolution and Gated DeltaNet (attention has
+ * test_attend.c). Each against double arithmetic, against ref's bits, and against itself in other
+ * portions (see test_kern.c). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,87 +16,7 @@
 #include "kern/kern.h"
 #include "kern_check.h"
 
-/* ---- attention, convolution ------------------------------------------------------------------ */
-
-static void check_attend(uint32_t count, uint32_t qk_dim, uint32_t v_dim, float scale,
-                         const float *sink)
-{
-    size_t ks = qk_dim + random_u32() % 9, vs = v_dim + random_u32() % 9;
-    float *q = random_floats(qk_dim), *k = random_floats(count * ks);
-    float *v = random_floats(count * vs);
-    double *p = guarded(count * sizeof(double), 0), *want = guarded(v_dim * sizeof(double), 0);
-    double largest = sink ? (double)*sink : -1e300, sum = 0, size = 0;
-    for (uint32_t t = 0; t < count; t++) {
-        p[t] = 0;
-        for (uint32_t i = 0; i < qk_dim; i++)
-            p[t] += (double)q[i] * (double)k[t * ks + i];
-        p[t] *= (double)scale;
-        largest = fmax(largest, p[t]);
-    }
-    for (uint32_t t = 0; t < count; t++)
-        sum += p[t] = exp(p[t] - largest);
-    if (sink) sum += exp((double)*sink - largest);
-    for (uint32_t j = 0; j < v_dim; j++) {
-        double magnitude = 0;
-        want[j] = 0;
-        for (uint32_t t = 0; t < count; t++) {
-            want[j] += p[t] / sum * (double)v[t * vs + j];
-            magnitude += p[t] / sum * fabs((double)v[t * vs + j]);
-        }
-        size += magnitude * magnitude;
-    }
-    float *ref = floats(v_dim), *scores = floats(count);
-    levels[0].attend(q, k, ks, v, vs, count, qk_dim, v_dim, scale, sink, ref, scores);
-    for EACH_LEVEL(kern) {
-        float *out = floats(v_dim), *room = floats(count);
-        kern->attend(q, k, ks, v, vs, count, qk_dim, v_dim, scale, sink, out, room);
-        /* Against exact arithmetic: of the size of what is summed, which may cancel. */
-        double difference = 0;
-        for (uint32_t j = 0; j < v_dim; j++)
-            difference += ((double)out[j] - want[j]) * ((double)out[j] - want[j]);
-        assert_true(sqrt(difference) <= 1e-5 * sqrt(size));
-        assert_bits(out, ref, v_dim, "attend");
-    }
-    check_buffers();
-}
-
-static void test_attend(void **state)
-{
-    (void)state;
-    check_seed(9);
-    static const uint32_t dims[] = {1, 8, 20, 64, 100, 128, 256};
-    for (unsigned i = 0; i < 7; i++) {
-        for (uint32_t count = 1; count < 200; count += 1 + count / 2) {
-            const float sink = random_float(-4, 4);
-            float scale = count % 5 == 0 ? 30.0f : 0.2f;
-            check_attend(count, dims[i], dims[(i + count) % 7], scale, NULL);
-            check_attend(count, dims[i], dims[(i + count) % 7], scale, &sink);
-        }
-    }
-}
-
-/* A sink far above all scores takes everything, one far below nothing, to the bit; and the values
- * may be the keys. */
-static void test_attend_sink_ends(void **state)
-{
-    (void)state;
-    check_seed(17);
-    const uint32_t count = 37, dim = 24, v_dim = 16;
-    for EACH_LEVEL(kern) {
-        static const float high = 1e4f, low = -1e4f, none = -INFINITY;
-        float *q = random_floats(dim), *k = random_floats(count * dim), *scores = floats(count);
-        float *out = floats(v_dim), *plain = floats(v_dim);
-        kern->attend(q, k, dim, k, dim, count, dim, v_dim, 1, NULL, plain, scores);
-        kern->attend(q, k, dim, k, dim, count, dim, v_dim, 1, &low, out, scores);
-        assert_bits(out, plain, v_dim, "a low sink");
-        kern->attend(q, k, dim, k, dim, count, dim, v_dim, 1, &none, out, scores);
-        assert_bits(out, plain, v_dim, "a sink of -infinity");
-        kern->attend(q, k, dim, k, dim, count, dim, v_dim, 1, &high, out, scores);
-        for (uint32_t i = 0; i < v_dim; i++)
-            assert_true(out[i] == 0);
-        check_buffers();
-    }
-}
+/* ---- convolution ----------------------------------------------------------------------------- */
 
 typedef struct conv_case {
     uint32_t tokens, channels, width;
@@ -354,8 +275,6 @@ static void test_delta_known(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_attend),
-        cmocka_unit_test(test_attend_sink_ends),
         cmocka_unit_test(test_conv),
         cmocka_unit_test(test_delta),
         cmocka_unit_test(test_delta_strong_decay),

@@ -426,7 +426,7 @@ static void a_state_beyond_all_memory(void **state)
         sl__layer_desc *l = &layers[desc.layer_count - 1];
         *l = engine->desc.layers[3];
         l->attention.kv_heads = l->attention.head_dim = 4096;
-        uint64_t bytes = sl__state_bytes(&desc, 1u << 30, 64);
+        uint64_t bytes = sl__state_bytes(&desc, SL_KV_F32, 1u << 30, 64);
         assert_true(bytes >= before && bytes >= (uint64_t)1 << 57);
         assert_true(bytes <= UINT64_MAX / 4); /* so that a few such sizes can be added */
         before = bytes;

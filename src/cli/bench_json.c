@@ -101,6 +101,7 @@ static json_t *info_json(const sl_engine_info *info, bool *failed)
     PUT_WHOLES(o, wholes, failed);
     put(o, "family", json_string(info->family), failed);
     put(o, "io", json_string(sl_io_kind_name(info->io)), failed);
+    put(o, "kv", json_string(sl_kv_type_name(info->kv)), failed);
     put(o, "direct", json_boolean(info->direct), failed);
     put(o, "synthetic", json_boolean(info->synthetic), failed);
     put(o, "expert_types", json_string(info->expert_types), failed);

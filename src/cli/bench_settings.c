@@ -81,15 +81,17 @@ static bool read_options(const cli_call *call, bench_setting *setting, int argc,
 {
     cli_option table[CLI_ENGINE_OPTIONS];
     uint32_t experts = setting->options.engine.experts_per_token;
+    const char *kv = setting->options.kv;
     cli_engine_table(table, &setting->options);
     const cli_group group = {NULL, table, CLI_ENGINE_OPTIONS};
     cli_call own = {.command = call->command, .program = call->program, .argc = argc, .argv = argv};
     const char *args[1];
     int code;
     if (!cli_parse(&own, &group, 1, args, &code)) return false;
-    if (setting->options.engine.experts_per_token == experts) return true;
-    cli_usage(call->command, "--compare: experts-per-token makes another model of it; it can only "
-                             "be given to the whole bench");
+    bool same_experts = setting->options.engine.experts_per_token == experts;
+    if (same_experts && strcmp(setting->options.kv, kv) == 0) return true;
+    cli_usage(call->command, "--compare: %s changes results; it can only be given to the whole "
+                             "bench", same_experts ? "kv" : "experts-per-token");
     return false;
 }
 

@@ -178,16 +178,17 @@ sl_status cli_ids_check(const cli_ids *ids, uint32_t vocab_size, sl_error *err);
 
 /* ---- the model ------------------------------------------------------------------------------- */
 
-enum { CLI_ENGINE_OPTIONS = 14 };
+enum { CLI_ENGINE_OPTIONS = 15 };
 
 typedef struct cli_engine_options {
     sl_engine_options engine;
-    const char *verify, *io, *direct, *prefetch, *map_advice, *activations; /* choices */
+    const char *verify, *io, *direct, *prefetch, *map_advice, *activations,
+        *kv; /* choices */
     bool exact;
 } cli_engine_options;
 
 /* The options of every command that runs a model. What is in *opt already is the default;
- * activations NULL: f32. */
+ * activations and kv NULL: f32. */
 void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *opt);
 
 /* Opens a model, and a session on it where session is not NULL. On failure nothing is open. */

@@ -251,7 +251,7 @@ static void free_bench(bench *b)
 
 static int run_command(const cli_call *call)
 {
-    ask a = {.engine.activations = "q8"};
+    ask a = {.engine = {.activations = "q8", .kv = "f16"}};
     bench b = {.work = {.tokens = 64, .prompt_tokens = 128}};
     int code;
     if (!parse(call, &b, &a, &code)) {

@@ -62,7 +62,7 @@ static void print_architecture(const char *path, const sl_model_info *info)
 
 static void print_sizes(const sl_model_info *info)
 {
-    char a[CLI_FIGURE], b[CLI_FIGURE];
+    char a[CLI_FIGURE], b[CLI_FIGURE], c[CLI_FIGURE], d[CLI_FIGURE];
     printf("\nsizes\n");
     cli_row(stdout, "resident", "%s (%s)", cli_size(a, info->resident_bytes), info->resident_types);
     cli_row(stdout, "embedding", "%s of that", cli_size(a, info->embedding_bytes));
@@ -75,8 +75,9 @@ static void print_sizes(const sl_model_info *info)
     cli_row(stdout, "one expert", "%s in %" PRIu32 " read%s", cli_size(a, info->expert_bytes),
             info->expert_extents, info->expert_extents == 1 ? "" : "s");
     cli_row(stdout, "a token needs", "%s of experts", cli_size(a, info->bytes_per_token));
-    cli_row(stdout, "a session holds", "%s, and %s a token", cli_size(a, info->state_bytes),
-            cli_size(b, info->kv_bytes_per_token));
+    cli_row(stdout, "a session holds", "%s, and %s a token (f32; %s in f16, %s in q8)",
+            cli_size(a, info->state_bytes), cli_size(b, info->kv_bytes_per_token),
+            cli_size(c, info->kv_f16_bytes_per_token), cli_size(d, info->kv_q8_bytes_per_token));
 }
 
 static void print_fit(const sl_model_info *info)
@@ -133,6 +134,8 @@ static sl_status print_json(const sl_model_info *info, sl_error *err)
         {"expert_extents", info->expert_extents},
         {"bytes_per_token", info->bytes_per_token},
         {"kv_bytes_per_token", info->kv_bytes_per_token},
+        {"kv_f16_bytes_per_token", info->kv_f16_bytes_per_token},
+        {"kv_q8_bytes_per_token", info->kv_q8_bytes_per_token},
         {"state_bytes", info->state_bytes},
         {"minimum_memory_bytes", info->minimum_memory_bytes},
         {"minimum_context", info->minimum_context},

@@ -274,7 +274,7 @@ static bool parse(const cli_call *call, run *r, int *code)
 static int run_command(const cli_call *call)
 {
     run r = {.limit = 256, .terminal = isatty(STDOUT_FILENO),
-             .engine_options.activations = "q8"};
+             .engine_options = {.activations = "q8", .kv = "f16"}};
     int code;
     if (!parse(call, &r, &code)) return code;
 

@@ -33,6 +33,8 @@ void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *
          "the longest sequence in tokens (default: what the call needs, or 4096)", NULL},
         {0, "chunk", "N", CLI_U32, &e->chunk_tokens, 1, 0, "a whole number above 0",
          "tokens a forward pass at most; multiples of 64 keep every bit", NULL},
+        {0, "kv", "f32|f16|q8", CLI_CHOICE, &opt->kv, 0, 0, NULL,
+         "how keys and values are kept (default: f16 to run, f32 to evaluate)", NULL},
         {0, "experts-per-token", "K", CLI_U32, &e->experts_per_token, 1, 0,
          "a whole number above 0", "fewer experts than trained: faster, and LOSSY", NULL},
         {0, "activations", "q8|f32", CLI_CHOICE, &opt->activations, 0, 0, NULL,
@@ -62,6 +64,13 @@ static sl_map_advice map_advice_of(const char *word)
     return SL_MAP_ADVICE_NORMAL;
 }
 
+static sl_kv_type kv_of(const char *word)
+{
+    if (word && strcmp(word, "f16") == 0) return SL_KV_F16;
+    if (word && strcmp(word, "q8") == 0) return SL_KV_Q8;
+    return SL_KV_F32;
+}
+
 static sl_switch switch_of(const char *word)
 {
     if (word && strcmp(word, "on") == 0) return SL_ON;
@@ -84,6 +93,7 @@ sl_status cli_engine_open(sl_engine **engine, sl_session **session, const char *
     options.map_advice = map_advice_of(opt->map_advice);
     bool rounded = opt->activations && strcmp(opt->activations, "q8") == 0 && !opt->exact;
     options.activations = rounded ? SL_ACTIVATIONS_Q8 : SL_ACTIVATIONS_F32;
+    options.kv = kv_of(opt->kv);
     SL_TRY(sl_engine_open(engine, path, &options, err));
     if (!session) return SL_OK;
     sl_status status = sl_session_create(session, *engine, err);

@@ -90,6 +90,14 @@ static void print_memory(const run_report *r, FILE *to)
             cli_size(budget, r->info.memory_bytes), cli_size(cache, r->info.cache_bytes));
 }
 
+/* Said where it costs something. */
+static void print_kv(const run_report *r, FILE *to)
+{
+    if (r->info.kv != SL_KV_F32)
+        cli_row(to, "keys and values", "in %s (--kv f32 keeps every bit)",
+                sl_kv_type_name(r->info.kv));
+}
+
 static void print_sampling(const run_report *r, FILE *to)
 {
     const sl_sampler_options *s = &r->sampling;
@@ -130,5 +138,6 @@ void run_report_print(const run_report *r, FILE *to)
     print_disk(r, to);
     print_reads(r, to);
     print_memory(r, to);
+    print_kv(r, to);
     print_sampling(r, to);
 }

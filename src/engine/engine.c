@@ -216,6 +216,7 @@ void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
         .context_tokens = plan->context_tokens,
         .chunk_tokens = plan->chunk_tokens,
         .threads = plan->threads,
+        .kv = plan->kv,
         .memory_bytes = plan->budget,
         .resident_bytes = plan->resident,
         .state_bytes = plan->state,

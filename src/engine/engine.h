@@ -26,6 +26,7 @@ typedef struct sl__plan {
     uint64_t cache;
     uint32_t context_tokens, chunk_tokens, threads;
     sl_activations activations;
+    sl_kv_type kv;
     bool embedding_resident;
 } sl__plan;
 
@@ -86,7 +87,7 @@ static inline size_t sl__embedding_row_bytes(const sl__model_desc *desc)
 }
 
 /* Bytes of one session's state: the table of its layers, then what they hold. */
-uint64_t sl__state_bytes(const sl__model_desc *desc, uint32_t context_tokens,
+uint64_t sl__state_bytes(const sl__model_desc *desc, sl_kv_type kv, uint32_t context_tokens,
                          uint32_t chunk_tokens);
 static inline uint64_t sl__state_table_bytes(const sl__model_desc *desc)
 {

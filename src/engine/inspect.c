@@ -136,11 +136,15 @@ static void describe(struct inspector *in)
         else if (l->attention.window > 0) info->window_layers++;
         else info->full_layers++;
         if (l->moe.experts == 0) info->dense_layers++;
-        info->kv_bytes_per_token += sl__state_token_bytes(l);
+        info->kv_bytes_per_token += sl__state_token_bytes(l, SL_KV_F32);
+        info->kv_f16_bytes_per_token += sl__state_token_bytes(l, SL_KV_F16);
+        info->kv_q8_bytes_per_token += sl__state_token_bytes(l, SL_KV_Q8);
     }
-    /* What does not grow with the context, windows included. */
-    uint64_t all = sl__state_bytes(desc, desc->max_context, SL_DELTA_CHUNK), growing;
-    bool fits = sl__mul_u64(&growing, info->kv_bytes_per_token, desc->max_context);
+    /* What does not grow with the context, windows included; what does comes in whole blocks. */
+    uint32_t last = desc->max_context % SL_KV_BLOCK, spare = last ? SL_KV_BLOCK - last : 0;
+    uint64_t all = sl__state_bytes(desc, SL_KV_F32, desc->max_context, SL_DELTA_CHUNK), growing;
+    bool fits = sl__mul_u64(&growing, info->kv_bytes_per_token,
+                            (uint64_t)desc->max_context + spare);
     info->state_bytes = fits && growing < all ? all - growing : 0;
 }
 

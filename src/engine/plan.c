@@ -23,10 +23,10 @@
 /* Beyond this no machine has room, and sums of a few such sizes do not overflow. */
 #define STATE_BYTES_MAX (UINT64_MAX / 4)
 
-uint64_t sl__state_bytes(const sl__model_desc *desc, uint32_t context_tokens,
+uint64_t sl__state_bytes(const sl__model_desc *desc, sl_kv_type kv, uint32_t context_tokens,
                          uint32_t chunk_tokens)
 {
-    uint64_t bytes = sl__state_layout(NULL, desc, context_tokens, chunk_tokens, NULL);
+    uint64_t bytes = sl__state_layout(NULL, desc, kv, context_tokens, chunk_tokens, NULL);
     return bytes < STATE_BYTES_MAX ? bytes + sl__state_table_bytes(desc) : STATE_BYTES_MAX;
 }
 
@@ -81,6 +81,11 @@ static sl_status resolve(sl__plan *plan, const sl__plan_input *in, const sl_engi
                        opt->threads, SL_POOL_THREADS_MAX);
     }
     plan->activations = opt->activations;
+    if (opt->kv != SL_KV_F32 && opt->kv != SL_KV_F16 && opt->kv != SL_KV_Q8) {
+        return SL_FAIL(err, SL_EINVAL, "%s: there is no type %d of keys and values", in->path,
+                       (int)opt->kv);
+    }
+    plan->kv = opt->kv;
     plan->threads = opt->threads ? opt->threads : sl__core_count();
     if (plan->threads > SL_POOL_THREADS_MAX) plan->threads = SL_POOL_THREADS_MAX;
     plan->context_tokens = opt->context_tokens    ? opt->context_tokens
@@ -133,7 +138,8 @@ static bool choose_chunk(sl__plan *plan, const sl__plan_input *in, const sl_engi
     plan->chunk_tokens = largest_chunk(plan, opt);
     for (;;) {
         plan->scratch = scratch_bytes(in->desc, plan, plan->chunk_tokens);
-        plan->state = sl__state_bytes(in->desc, plan->context_tokens, plan->chunk_tokens);
+        plan->state = sl__state_bytes(in->desc, plan->kv, plan->context_tokens,
+                                      plan->chunk_tokens);
         if (leaves(plan, target)) return true;
         if (opt->chunk_tokens || plan->chunk_tokens <= SL_DELTA_CHUNK) return false;
         plan->chunk_tokens /= 2;

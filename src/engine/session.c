@@ -15,7 +15,7 @@ static void lay_state(sl_session *session)
     const sl__plan *plan = &session->engine->plan;
     size_t table = (size_t)sl__state_table_bytes(desc);
     session->layers = (sl__layer_state *)(void *)session->memory;
-    uint64_t used = sl__state_layout(session->layers, desc, plan->context_tokens,
+    uint64_t used = sl__state_layout(session->layers, desc, plan->kv, plan->context_tokens,
                                      plan->chunk_tokens, session->memory + table);
     assert(used <= session->memory_bytes - table);
 }

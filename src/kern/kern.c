@@ -30,6 +30,12 @@ size_t sl__kern_delta_tmp(uint32_t dk, uint32_t dv)
     return 2 * chunk * chunk + 2 * chunk * dv;
 }
 
+size_t sl__attend_tmp(uint32_t rows, uint32_t qk_dim, uint32_t v_dim)
+{
+    return rows * (SL_ATTEND_Q_ROW(qk_dim) + SL_ATTEND_SCORE_ROW + sl__attend_row(v_dim)) +
+           2 * SL_ATTEND_PANEL;
+}
+
 typedef struct level {
     const char *name;
     bool (*supported)(void);

@@ -27,6 +27,24 @@
 
 #include "base/dtype.h"
 #include "base/panels.h"
+#include "kern/kv_blocks.h"
+
+/* Queries that are answered together, so that each cached byte is read once for all of them: the
+ * heads that share one KV head, of `tokens` tokens at adjacent positions. */
+typedef struct sl__attend {
+    sl_kv_type type;
+    /* The KV head's blocks (kv_blocks.h); v NULL: a position's values are the first v_dim channels
+     * of its key. */
+    const void *k, *v;
+    uint32_t base;           /* the position of slot 0 of the first block: a multiple of 32 */
+    uint32_t qk_dim, v_dim;  /* v NULL: v_dim <= qk_dim */
+    const float *q;          /* of token t, head h: q + t·q_token + h·q_head */
+    size_t q_token, q_head;  /* in floats */
+    uint32_t tokens, heads;  /* tokens · heads <= SL_ATTEND_ROWS */
+    uint32_t position;       /* of the first token; a token sees itself and those before it, */
+    uint32_t window;         /* but only the last `window` of them; 0: all */
+    float scale;
+} sl__attend;
 
 typedef struct sl__kern {
     const char *level; /* "ref", "avx2", … : the highest level with an entry in this table */
@@ -116,15 +134,24 @@ typedef struct sl__kern {
     /* The same for adjacent pairs (2i, 2i + 1). exact */
     void (*rope_adjacent)(float *x, const float *cos, const float *sin, uint32_t half);
 
-    /* One query head over `count` >= 1 cached positions:
-     * out[v_dim] = Σ_t softmax_t(q·k_t · scale) v_t, k row t at k + t*k_stride, v likewise; v may
-     * be k. sink: NULL, or one more score in the softmax that has no value: the largest is taken
-     * over it too, and exp(*sink − largest) is added to the denominator.
-     * scores: at least `count` floats of the caller's, private to the call. near(1e-5), and the
-     * same bits on all levels */
-    void (*attend)(const float *q, const float *k, size_t k_stride, const float *v, size_t v_stride,
-                   uint32_t count, uint32_t qk_dim, uint32_t v_dim, float scale, const float *sink,
-                   float *out, float *scores);
+    /* The queries of `a` over the cached positions that they see in the spans [first, last), a span
+     * being SL_ATTEND_SPAN positions counted from 0:
+     *   s_t = (q·scale)·k_t,   m = max s_t,   a row of partial = [Σ exp(s_t − m) v_t | m | Σ exp]
+     * partial: a->tokens · a->heads rows of sl__attend_row(v_dim) floats, token by token; the sum
+     * of a row that sees nothing there is 0, and the rest of it is then not to be read.
+     * tmp: sl__attend_tmp(rows, qk_dim, v_dim) floats, private to the call.
+     * Spans are computed one by one and put together as attend_fold does, in order, so that
+     * fold(spans [a, b), spans [b, c)) has the bits of spans [a, c) where b = c − 1.
+     * near(1e-5) of ref, which does not fuse */
+    void (*attend)(const sl__attend *a, uint32_t first, uint32_t last, float *partial,
+                   float *tmp);
+
+    /* One row: into ← into, then next. near(1e-6) */
+    void (*attend_fold)(float *into, const float *next, uint32_t v_dim);
+
+    /* out[v_dim] = the weighted mean of a row that saw something. sink: NULL, or one more score in
+     * the softmax that has no value. near(1e-6) */
+    void (*attend_end)(const float *partial, const float *sink, float *out, uint32_t v_dim);
 
     /* Causal depthwise convolution and SiLU over `tokens` rows (in place is not allowed):
      *   y[t][c] = silu( Σ_{j<width} w[c*width + j] · in[t - (width-1) + j][c] ),
@@ -178,10 +205,20 @@ static inline size_t sl__q8_row_bytes(uint32_t cols)
 }
 
 #define SL_DELTA_CHUNK 64u /* tokens of one inner DeltaNet chunk */
+#define SL_ATTEND_SPAN 512u /* positions that are put together first */
+#define SL_ATTEND_ROWS 64u  /* queries of one call */
 
 size_t sl__kern_matmul_tmp(uint32_t cols, uint32_t tokens);
 size_t sl__kern_q8_tmp(uint32_t cols, uint32_t tokens);
 size_t sl__kern_delta_tmp(uint32_t dk, uint32_t dv);
+
+/* Floats of a row of attend's partial result: the sum of values, in whole panels, the largest score
+ * and the sum of weights. */
+static inline size_t sl__attend_row(uint32_t v_dim)
+{
+    return ((size_t)v_dim + SL_KV_BLOCK - 1) / SL_KV_BLOCK * SL_KV_BLOCK + 16u;
+}
+size_t sl__attend_tmp(uint32_t rows, uint32_t qk_dim, uint32_t v_dim);
 
 /* Fills the table with the best that this CPU and OS support, at most `max_level` ("ref", "avx2",
  * …; NULL: no limit). An unknown level leaves ref. */

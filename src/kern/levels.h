@@ -16,6 +16,12 @@
  * of two panels opened, and sums of 16 × 16 integers four times. */
 #define SL_Q8_TMP (32u * 32u + 2u * 16u * SL_GROUP / sizeof(float) + 4u * 16u * 16u)
 
+/* What attention's tmp is made of: queries, scaled; scores; a partial result; two panels. Rows of
+ * scores are longer than a span, so that rows do not lie a power of two apart. */
+#define SL_ATTEND_Q_ROW(qk_dim) (((size_t)(qk_dim) + 15u) / 16u * 16u + 16u)
+#define SL_ATTEND_SCORE_ROW     ((size_t)SL_ATTEND_SPAN + 16u)
+#define SL_ATTEND_PANEL         ((size_t)SL_KV_GROUP * SL_KV_BLOCK)
+
 void sl__kern_ref(sl__kern *kern);
 
 /* One function a source file, called by its level's. */
@@ -33,6 +39,7 @@ void sl__kern_avx2_attention(sl__kern *kern);
 void sl__kern_avx2_delta(sl__kern *kern);
 void sl__kern_avx512(sl__kern *kern);
 void sl__kern_avx512_matmul(sl__kern *kern);
+void sl__kern_avx512_attention(sl__kern *kern);
 #endif
 
 #endif

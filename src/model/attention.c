@@ -1,4 +1,4 @@
-/* Grouped-query attention over a float32 KV cache. What a model has of this is in its description:
+/* Grouped-query attention. What a model has of this is in its description:
  *
  *     q_proj ─ bias ─ norm ─ clip ─ rope ─┐
  *     k_proj ─ bias ─ norm ─ clip ─ rope ─┼─> cache k[position]
@@ -7,19 +7,21 @@
  *                                                                          bias ─ o_proj ──┘
  *
  * With an output gate q_proj gives [query | gate] a head. With a window a token reads the last
- * `window` rows of the cache; state.h says how those stay adjacent.
+ * `window` positions of the cache. state.h says how the cache lies, lookback.h how it is read.
  */
 #include "model/run.h"
 
 #include <assert.h>
-#include <string.h>
+
+#include "model/lookback.h"
 
 struct job {
     sl__run *run;
+    const sl__layer_desc *layer;
     const sl__attention_desc *a;
     const sl__weight *w;
-    sl__layer_state *state;
-    uint32_t position, row; /* of the first token; its row in the cache */
+    const sl__layer_state *state;
+    uint32_t position, tokens;
 };
 
 /* Floats from one head's query to the next, and of a token in q. */
@@ -65,14 +67,14 @@ static void finish_heads(const struct job *job, uint32_t t, float *x, uint32_t h
     }
 }
 
-/* Makes the queries of one token ready and puts its key and value into the cache. */
+/* Makes the queries, key and value of one token ready. */
 static void prepare_token(void *ctx, uint32_t t, uint32_t worker)
 {
     (void)worker;
     const struct job *job = ctx;
     const sl__attention_desc *a = job->a;
     const sl__scratch *s = &job->run->scratch;
-    size_t kv = kv_stride(a), at = (job->row + t) * kv;
+    size_t kv = kv_stride(a);
     float *q = s->attention.q + t * q_stride(a);
     float *k = s->attention.k + t * kv, *v = s->attention.v + t * kv;
     add_bias(job, q, q_stride(a), SL_ROLE_Q_BIAS);
@@ -81,38 +83,17 @@ static void prepare_token(void *ctx, uint32_t t, uint32_t worker)
     finish_heads(job, t, q, a->heads, head_stride(a), SL_ROLE_Q_NORM);
     finish_heads(job, t, k, a->kv_heads, a->head_dim, SL_ROLE_K_NORM);
     if (a->clip > 0) clip(v, a->clip, (uint32_t)kv);
-    memcpy(job->state->k + at, k, kv * sizeof(float));
-    memcpy(job->state->v + at, v, kv * sizeof(float));
 }
 
-/* The positions that token t sees: itself and those before it, as far as the window goes. */
-static uint32_t seen(const struct job *job, uint32_t t)
+/* Puts keys and values of one head into one block of the cache: index = block · kv_heads + head. */
+static void store_block(void *ctx, uint32_t index, uint32_t worker)
 {
-    uint32_t all = job->position + t + 1;
-    return job->a->window > 0 && job->a->window < all ? job->a->window : all;
-}
-
-/* One query head of one token: index = t · heads + h. */
-static void attend_head(void *ctx, uint32_t index, uint32_t worker)
-{
+    (void)worker;
     const struct job *job = ctx;
-    const sl__attention_desc *a = job->a;
     const sl__scratch *s = &job->run->scratch;
-    const sl__kern *kern = &job->run->kern;
-    uint32_t t = index / a->heads, h = index % a->heads, dim = a->head_dim;
-    uint32_t count = seen(job, t);
-    size_t kv = kv_stride(a), head = (size_t)(h / (a->heads / a->kv_heads)) * dim;
-    size_t at = (job->row + t + 1 - count) * kv + head;
-    float *q = s->attention.q + t * q_stride(a) + h * head_stride(a);
-    float *out = s->attention.out + ((size_t)t * a->heads + h) * dim;
-    const float *sinks = job->w[SL_ROLE_SINKS].data;
-    kern->attend(q, job->state->k + at, kv, job->state->v + at, kv, count, dim, dim, a->scale,
-                 a->sinks ? sinks + h : NULL, out, sl__worker_scratch(job->run, worker));
-    if (!a->output_gate) return;
-    float *gate = q + dim;
-    kern->sigmoid(gate, dim);
-    for (uint32_t i = 0; i < dim; i++)
-        out[i] *= gate[i];
+    size_t kv = kv_stride(job->a);
+    sl__state_store(job->state, job->layer, index % job->a->kv_heads, index / job->a->kv_heads,
+                    job->position, job->tokens, s->attention.k, kv, s->attention.v, kv);
 }
 
 static void add_output_bias(void *ctx, uint32_t t, uint32_t worker)
@@ -124,11 +105,12 @@ static void add_output_bias(void *ctx, uint32_t t, uint32_t worker)
                         job->w[SL_ROLE_O_BIAS].data, hidden);
 }
 
-void sl__attention_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t position,
-                         uint32_t tokens)
+void sl__attention_block(sl__run *run, uint32_t layer_index, sl__layer_state *state,
+                         uint32_t position, uint32_t tokens)
 {
-    const sl__attention_desc *a = &run->desc->layers[layer].attention;
-    const sl__weight *w = run->layers[layer];
+    const sl__layer_desc *layer = &run->desc->layers[layer_index];
+    const sl__attention_desc *a = &layer->attention;
+    const sl__weight *w = run->layers[layer_index];
     sl__scratch *s = &run->scratch;
     const sl__product in[] = {
         sl__product_of(&w[SL_ROLE_Q], s->normed, s->attention.q, tokens),
@@ -137,12 +119,18 @@ void sl__attention_block(sl__run *run, uint32_t layer, sl__layer_state *state, u
     };
     sl__products(run, in, 3);
     sl__rope_fill(&a->rope, &s->attention.rope, position, tokens);
-    struct job job = {run, a, w, state, position,
-                      sl__state_row(state, a->window, kv_stride(a), position, tokens)};
-    uint64_t width = (uint64_t)a->heads * a->head_dim;
-    sl__run_parallel(run, prepare_token, &job, tokens, tokens * width * 8);
-    sl__run_parallel(run, attend_head, &job, tokens * a->heads,
-                     tokens * width * 2 * seen(&job, tokens - 1));
+    sl__state_make_room(state, layer, position, tokens);
+    struct job job = {run, layer, a, w, state, position, tokens};
+    sl__run_parallel(run, prepare_token, &job, tokens, (uint64_t)tokens * q_stride(a) * 8);
+    sl__run_parallel(run, store_block, &job, sl__state_blocks(position, tokens) * a->kv_heads,
+                     (uint64_t)tokens * kv_stride(a) * 16);
+    const sl__lookback look = {
+        .state = state, .heads = a->heads, .kv_heads = a->kv_heads, .qk_dim = a->head_dim,
+        .v_dim = a->head_dim, .q = s->attention.q, .q_token = q_stride(a),
+        .q_head = head_stride(a), .gate = a->output_gate ? a->head_dim : 0, .position = position,
+        .tokens = tokens, .window = a->window, .scale = a->scale,
+        .sinks = a->sinks ? w[SL_ROLE_SINKS].data : NULL, .out = s->attention.out};
+    sl__look_back(run, &look);
     const sl__product out =
         sl__product_of(&w[SL_ROLE_O], s->attention.out, s->mixed, tokens);
     sl__products(run, &out, 1);

@@ -9,36 +9,36 @@
  *
  *     q̃ = [K_hᵀ·nope | rope]      ô = Σ softmax(q̃·c·scale) c      out_h = V_h·ô
  *
- * A task is one head of some tokens, so that its matrices are opened once for all of them:
+ * So all heads are queries of one KV head, whose values are the first kv_rank channels of its keys.
+ * Tokens go through this TOKENS at a time; the products with K_h and V_h are a task a head, whose
+ * matrices are opened once for those tokens:
  *
- *     worker scratch:  scores [context] | q̃ [TOKENS, kv_rank + rope] | ô [TOKENS, kv_rank] | tmp
+ *     mla.asked   q̃ [TOKENS][heads][kv_rank + rope]       mla.found   ô [TOKENS][heads][kv_rank]
  */
 #include "model/run.h"
 
 #include <assert.h>
 #include <string.h>
 
-#define TOKENS 16u /* of a task */
+#include "model/lookback.h"
+
+#define TOKENS SL_MLA_TOKENS
 
 struct job {
     sl__run *run;
+    const sl__layer_desc *layer;
     const sl__mla_desc *m;
     const sl__weight *w;
-    sl__layer_state *state;
+    const sl__layer_state *state;
     uint32_t position, tokens;
+    uint32_t first, count; /* the tokens of the chunk that go through at a time */
 };
 
 static uint32_t row_width(const sl__mla_desc *m) { return m->kv_rank + m->rope.dim; }
 
 static uint32_t q_width(const sl__mla_desc *m) { return m->nope_dim + m->rope.dim; }
 
-size_t sl__mla_worker_floats(const sl__mla_desc *m, uint32_t context)
-{
-    return context + (size_t)TOKENS * (row_width(m) + m->kv_rank) +
-           sl__kern_matmul_tmp(m->kv_rank, TOKENS);
-}
-
-/* Rotates the queries of one token and puts its row into the cache. */
+/* Rotates the queries of one token and makes its row of the cache. */
 static void prepare_token(void *ctx, uint32_t t, uint32_t worker)
 {
     (void)worker;
@@ -49,43 +49,77 @@ static void prepare_token(void *ctx, uint32_t t, uint32_t worker)
     float *q = s->mla.q + (size_t)t * m->heads * q_width(m) + m->nope_dim;
     for (uint32_t h = 0; h < m->heads; h++)
         sl__rope_rotate(kern, &m->rope, &s->mla.rope, t, q + (size_t)h * q_width(m));
-    const float *kv = s->mla.kv + (size_t)t * row_width(m);
-    float *row = job->state->latent + ((size_t)job->position + t) * row_width(m);
-    kern->rms_norm(row, kv, job->w[SL_ROLE_MLA_KV_NORM].data, m->kv_rank, job->run->desc->eps);
-    memcpy(row + m->kv_rank, kv + m->kv_rank, m->rope.dim * sizeof(float));
+    float *row = s->mla.kv + (size_t)t * row_width(m);
+    kern->rms_norm(row, row, job->w[SL_ROLE_MLA_KV_NORM].data, m->kv_rank, job->run->desc->eps);
     sl__rope_rotate(kern, &m->rope, &s->mla.rope, t, row + m->kv_rank);
 }
 
-/* Head h of TOKENS tokens: index = block · heads + h. */
-static void attend_head(void *ctx, uint32_t index, uint32_t worker)
+/* Puts the rows of one block into the cache. */
+static void store_block(void *ctx, uint32_t block, uint32_t worker)
+{
+    (void)worker;
+    const struct job *job = ctx;
+    sl__state_store(job->state, job->layer, 0, block, job->position, job->tokens,
+                    job->run->scratch.mla.kv, row_width(job->m), NULL, 0);
+}
+
+/* The rows of kv_up that belong to head h: its keys, then its values. */
+static const char *head_rows(const struct job *job, uint32_t h)
+{
+    const sl__weight *up = &job->w[SL_ROLE_MLA_KV_UP];
+    return (const char *)up->data + (size_t)h * (job->m->nope_dim + job->m->value_dim) *
+                                        up->row_bytes;
+}
+
+/* What head h asks the latents. */
+static void ask(void *ctx, uint32_t h, uint32_t worker)
 {
     const struct job *job = ctx;
     const sl__mla_desc *m = job->m;
     const sl__scratch *s = &job->run->scratch;
-    const sl__kern *kern = &job->run->kern;
-    uint32_t h = index % m->heads, first = index / m->heads * TOKENS, rank = m->kv_rank;
-    uint32_t n = job->tokens - first < TOKENS ? job->tokens - first : TOKENS;
-    size_t width = row_width(m), q_stride = (size_t)m->heads * q_width(m);
-    float *scores = sl__worker_scratch(job->run, worker), *asked = scores + s->context;
-    float *found = asked + TOKENS * width, *tmp = found + (size_t)TOKENS * rank;
     const sl__weight *up = &job->w[SL_ROLE_MLA_KV_UP];
-    const char *keys = (const char *)up->data +
-                       (size_t)h * (m->nope_dim + m->value_dim) * up->row_bytes;
-    const char *values = keys + m->nope_dim * up->row_bytes;
-    assert(!up->panels);
-    const float *q = s->mla.q + first * q_stride + (size_t)h * q_width(m);
-    kern->matmul_t(up->dtype, keys, up->row_bytes, NULL, 0, m->nope_dim, 0, rank, q, q_stride, n,
-                   asked, width, tmp);
-    for (uint32_t t = 0; t < n; t++) {
-        float *one = asked + t * width;
-        memcpy(one + rank, q + t * q_stride + m->nope_dim, m->rope.dim * sizeof(float));
-        kern->attend(one, job->state->latent, width, job->state->latent, width,
-                     job->position + first + t + 1, (uint32_t)width, rank, m->scale, NULL,
-                     found + (size_t)t * rank, scores);
-    }
-    size_t out_stride = (size_t)m->heads * m->value_dim;
-    kern->matmul(up->dtype, values, up->row_bytes, NULL, 0, m->value_dim, rank, found, rank, n,
-                 s->mla.out + first * out_stride + (size_t)h * m->value_dim, out_stride, tmp);
+    size_t width = row_width(m), stride = m->heads * width;
+    size_t q_stride = (size_t)m->heads * q_width(m);
+    const float *q = s->mla.q + job->first * q_stride + (size_t)h * q_width(m);
+    float *asked = s->mla.asked + h * width;
+    job->run->kern.matmul_t(up->dtype, head_rows(job, h), up->row_bytes, NULL, 0, m->nope_dim, 0,
+                            m->kv_rank, q, q_stride, job->count, asked, stride,
+                            sl__worker_scratch(job->run, worker));
+    for (uint32_t t = 0; t < job->count; t++)
+        memcpy(asked + t * stride + m->kv_rank, q + t * q_stride + m->nope_dim,
+               m->rope.dim * sizeof(float));
+}
+
+/* Head h's outputs from the latents that it found. */
+static void answer(void *ctx, uint32_t h, uint32_t worker)
+{
+    const struct job *job = ctx;
+    const sl__mla_desc *m = job->m;
+    const sl__scratch *s = &job->run->scratch;
+    const sl__weight *up = &job->w[SL_ROLE_MLA_KV_UP];
+    size_t stride = (size_t)m->heads * m->kv_rank, out_stride = (size_t)m->heads * m->value_dim;
+    job->run->kern.matmul(up->dtype, head_rows(job, h) + m->nope_dim * up->row_bytes, up->row_bytes,
+                          NULL, 0, m->value_dim, m->kv_rank,
+                          s->mla.found + (size_t)h * m->kv_rank, stride, job->count,
+                          s->mla.out + job->first * out_stride + (size_t)h * m->value_dim,
+                          out_stride, sl__worker_scratch(job->run, worker));
+}
+
+/* Up to TOKENS tokens of the chunk. */
+static void look_back(struct job *job)
+{
+    const sl__mla_desc *m = job->m;
+    const sl__scratch *s = &job->run->scratch;
+    uint32_t width = row_width(m);
+    uint64_t work = (uint64_t)job->count * m->heads * m->kv_rank;
+    sl__run_parallel(job->run, ask, job, m->heads, work * m->nope_dim);
+    const sl__lookback look = {
+        .state = job->state, .heads = m->heads, .kv_heads = 1, .qk_dim = width,
+        .v_dim = m->kv_rank, .q = s->mla.asked, .q_token = (size_t)m->heads * width,
+        .q_head = width, .position = job->position + job->first, .tokens = job->count,
+        .scale = m->scale, .out = s->mla.found};
+    sl__look_back(job->run, &look);
+    sl__run_parallel(job->run, answer, job, m->heads, work * m->value_dim);
 }
 
 /* The products from the stream: queries in mla.q, latents and keys in mla.kv. */
@@ -106,22 +140,27 @@ static void project(sl__run *run, const sl__mla_desc *m, const sl__weight *w, ui
     sl__products(run, &up, 1);
 }
 
-void sl__mla_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t position,
+void sl__mla_block(sl__run *run, uint32_t layer_index, sl__layer_state *state, uint32_t position,
                    uint32_t tokens)
 {
-    const sl__mla_desc *m = &run->desc->layers[layer].mla;
-    const sl__weight *w = run->layers[layer];
+    const sl__layer_desc *layer = &run->desc->layers[layer_index];
+    const sl__mla_desc *m = &layer->mla;
+    const sl__weight *w = run->layers[layer_index];
     sl__scratch *s = &run->scratch;
-    assert(position + tokens <= state->rows);
     assert(!w[SL_ROLE_MLA_KV_UP].scales && !w[SL_ROLE_MLA_KV_UP].transposed);
+    assert(!w[SL_ROLE_MLA_KV_UP].panels);
     project(run, m, w, tokens);
     sl__rope_fill(&m->rope, &s->mla.rope, position, tokens);
-    struct job job = {run, m, w, state, position, tokens};
-    uint64_t rows = tokens, head = (uint64_t)m->kv_rank * (m->nope_dim + m->value_dim) +
-                                   2 * (uint64_t)row_width(m) * (position + tokens);
+    sl__state_make_room(state, layer, position, tokens);
+    struct job job = {run, layer, m, w, state, position, tokens, 0, 0};
+    uint64_t rows = tokens;
     sl__run_parallel(run, prepare_token, &job, tokens, rows * m->heads * q_width(m) * 8);
-    sl__run_parallel(run, attend_head, &job, (tokens + TOKENS - 1) / TOKENS * m->heads,
-                     rows * m->heads * head);
+    sl__run_parallel(run, store_block, &job, sl__state_blocks(position, tokens),
+                     rows * row_width(m) * 16);
+    for (; job.first < tokens; job.first += job.count) {
+        job.count = tokens - job.first < TOKENS ? tokens - job.first : TOKENS;
+        look_back(&job);
+    }
     const sl__product out = sl__product_of(&w[SL_ROLE_O], s->mla.out, s->mixed, tokens);
     sl__products(run, &out, 1);
 }

@@ -29,6 +29,9 @@
 /* A chunk of so many tokens goes through the expert cache as a scan. */
 #define SL_SCAN_TOKENS 16u
 
+/* Tokens of a chunk that latent attention answers at a time. */
+#define SL_MLA_TOKENS 16u
+
 /* One product y[t] = W·x[t] of a batch (Wᵀ·x[t] where W is transposed). */
 typedef struct sl__product {
     sl__weight w;
@@ -47,10 +50,12 @@ typedef struct sl__scratch {
     float *residual; /* [T, hidden]: the stream x */
     float *normed;   /* [T, hidden] */
     float *mixed;    /* [T, hidden]: what a block adds to the stream */
-    float *worker;   /* [threads][worker_floats]: matmul rows, attention scores, DeltaNet chunks */
+    float *worker;   /* [threads][worker_floats]: matmul rows, attention tiles, DeltaNet chunks */
     size_t worker_floats;
     char *q8;        /* q8_bytes: what products round their input to, where it is rounded */
     size_t q8_bytes;
+    float *partials; /* of attention (lookback.h); NULL where there is one thread */
+    size_t partials_floats;
     uint32_t *predicted_first; /* [top_k]: what a prediction for one token began with */
     /* The kinds of block never run at once and share the memory behind these pointers. */
     struct {
@@ -63,6 +68,8 @@ typedef struct sl__scratch {
         float *q_down; /* [T, q_rank] */
         float *q;      /* [T, heads·(nope_dim + rope.dim)] */
         float *kv;     /* [T, kv_rank + rope.dim] */
+        float *asked;  /* [SL_MLA_TOKENS, heads·(kv_rank + rope.dim)] */
+        float *found;  /* [SL_MLA_TOKENS, heads·kv_rank] */
         float *out;    /* [T, heads·value_dim] */
         sl__rope_table rope;
     } mla;
@@ -160,9 +167,6 @@ void sl__attention_block(sl__run *run, uint32_t layer, sl__layer_state *state, u
 void sl__mla_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t position,
                    uint32_t tokens);
 void sl__delta_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t tokens);
-
-/* Floats that a worker needs for a layer's MLA. */
-size_t sl__mla_worker_floats(const sl__mla_desc *mla, uint32_t context);
 
 /* Tells the expert cache what a layer will probably ask for: that layer's router on the present
  * stream, scratch.residual of `tokens` tokens. near: nothing but that layer's mixer is still to

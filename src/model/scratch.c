@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "model/lookback.h"
 #include "model/ranking.h"
 #include "model/routing.h"
 
@@ -59,6 +60,9 @@ static void lay_mla(struct cursor *c, sl__scratch *s, const sl__mla_desc *m)
     s->mla.q_down = floats(c, t, m->q_rank);
     s->mla.q = floats(c, t, heads * (m->nope_dim + m->rope.dim));
     s->mla.kv = floats(c, t, (size_t)m->kv_rank + m->rope.dim);
+    size_t asking = t < SL_MLA_TOKENS ? t : SL_MLA_TOKENS;
+    s->mla.asked = floats(c, asking, heads * ((size_t)m->kv_rank + m->rope.dim));
+    s->mla.found = floats(c, asking, heads * m->kv_rank);
     s->mla.out = floats(c, t, heads * m->value_dim);
     s->mla.rope = rope_table(c, s, m->rope.dim);
 }
@@ -112,15 +116,20 @@ static void lay_moe_q8(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, 
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
-static size_t mixer_floats(const sl__layer_desc *l, uint32_t tokens, uint32_t context)
+static size_t mixer_floats(const sl__layer_desc *l, uint32_t tokens)
 {
+    const sl__attention_desc *a = &l->attention;
+    const sl__mla_desc *m = &l->mla;
     switch (l->mixer) {
     case SL_MIXER_ATTENTION:
-        return larger(sl__kern_matmul_tmp(l->attention.heads * l->attention.head_dim, tokens),
-                      context);
+        return larger(sl__kern_matmul_tmp(a->heads * a->head_dim, tokens),
+                      sl__look_back_worker_floats(a->heads, a->kv_heads, a->head_dim, a->head_dim,
+                                                  tokens));
     case SL_MIXER_MLA:
-        return larger(sl__kern_matmul_tmp(l->mla.heads * l->mla.value_dim, tokens),
-                      sl__mla_worker_floats(&l->mla, context));
+        return larger(larger(sl__kern_matmul_tmp(m->heads * m->value_dim, tokens),
+                             sl__kern_matmul_tmp(m->kv_rank, tokens)),
+                      sl__look_back_worker_floats(m->heads, 1, m->kv_rank + m->rope.dim,
+                                                  m->kv_rank, tokens));
     case SL_MIXER_DELTA:
         return larger(sl__kern_matmul_tmp(sl__delta_value_width(&l->delta), tokens),
                       sl__kern_delta_tmp(l->delta.key_dim, l->delta.value_dim));
@@ -129,7 +138,7 @@ static size_t mixer_floats(const sl__layer_desc *l, uint32_t tokens, uint32_t co
 }
 
 /* Floats that one worker may need at once, in the largest of its jobs. */
-static size_t worker_floats(const sl__model_desc *desc, uint32_t tokens, uint32_t context)
+static size_t worker_floats(const sl__model_desc *desc, uint32_t tokens)
 {
     size_t most = sl__kern_matmul_tmp(desc->hidden, tokens);
     most = larger(most, sl__kern_q8_tmp(desc->hidden, tokens) + SL_FUSED_FLOATS);
@@ -140,9 +149,24 @@ static size_t worker_floats(const sl__model_desc *desc, uint32_t tokens, uint32_
         if (l->moe.interleaved || l->moe.expert_bias) { /* a row, and a row of biases */
             most = larger(most, larger(2 * (size_t)l->moe.intermediate, desc->hidden));
         }
-        most = larger(most, mixer_floats(l, tokens, context));
+        most = larger(most, mixer_floats(l, tokens));
     }
     return (most + 15) / 16 * 16;
+}
+
+/* Of the layer with the most. */
+static size_t partials_floats(const sl__model_desc *desc, uint32_t context, uint32_t threads)
+{
+    size_t most = 0;
+    for (uint32_t i = 0; i < desc->layer_count; i++) {
+        const sl__layer_desc *l = &desc->layers[i];
+        bool latent = l->mixer == SL_MIXER_MLA;
+        if (l->mixer == SL_MIXER_DELTA) continue;
+        uint32_t heads = latent ? l->mla.heads : l->attention.heads;
+        uint32_t v_dim = latent ? l->mla.kv_rank : l->attention.head_dim;
+        most = larger(most, sl__look_back_partials(heads, v_dim, context, threads));
+    }
+    return most;
 }
 
 static void raise_to(uint32_t *a, uint32_t b)
@@ -224,10 +248,12 @@ size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc, uint
     scratch->residual = floats(&c, tokens, desc->hidden);
     scratch->normed = floats(&c, tokens, desc->hidden);
     scratch->mixed = floats(&c, tokens, desc->hidden);
-    scratch->worker_floats = worker_floats(desc, tokens, context);
+    scratch->worker_floats = worker_floats(desc, tokens);
     scratch->worker = floats(&c, threads, scratch->worker_floats);
     if (activations == SL_ACTIVATIONS_Q8) scratch->q8_bytes = q8_bytes(desc, tokens);
     scratch->q8 = take(&c, scratch->q8_bytes, 1);
+    scratch->partials_floats = partials_floats(desc, context, threads);
+    scratch->partials = floats(&c, 1, scratch->partials_floats);
     const sl__layer_desc widest = largest_layer(desc);
     scratch->predicted_first = numbers(&c, widest.moe.top_k);
     size_t shared = c.used, most;

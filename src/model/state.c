@@ -14,21 +14,44 @@ struct cursor {
     bool overflow;
 };
 
-static float *take(struct cursor *c, uint64_t rows, uint64_t width)
+static void *take(struct cursor *c, uint64_t count, uint64_t size)
 {
-    float *out = c->base ? (float *)(void *)(c->base + c->used) : NULL;
+    void *out = c->base ? c->base + c->used : NULL;
     uint64_t bytes;
-    bool fits = sl__mul_u64(&bytes, rows, width) && sl__mul_u64(&bytes, bytes, sizeof(float)) &&
-                sl__align_u64(&bytes, bytes, ALIGN) && sl__add_u64(&c->used, c->used, bytes);
+    bool fits = sl__mul_u64(&bytes, count, size) && sl__align_u64(&bytes, bytes, ALIGN) &&
+                sl__add_u64(&c->used, c->used, bytes);
     if (!fits) c->overflow = true;
     return out;
 }
 
-static uint32_t attention_rows(const sl__attention_desc *a, uint32_t context, uint32_t chunk)
+/* What a layer keeps of a position. */
+struct shape {
+    uint32_t heads, key_dim, value_dim; /* value_dim 0: none; heads 0: nothing is kept */
+    uint32_t window;
+};
+
+static struct shape shape_of(const sl__layer_desc *l)
 {
-    if (a->window == 0) return context;
-    uint64_t rows = (uint64_t)a->window - 1 + 2 * (uint64_t)chunk;
-    return rows < context ? (uint32_t)rows : context;
+    const sl__attention_desc *a = &l->attention;
+    switch (l->mixer) {
+    case SL_MIXER_ATTENTION:
+        return (struct shape){a->kv_heads, a->head_dim, a->head_dim, a->window};
+    case SL_MIXER_MLA: return (struct shape){1, l->mla.kv_rank + l->mla.rope.dim, 0, 0};
+    case SL_MIXER_DELTA: break;
+    }
+    return (struct shape){0};
+}
+
+/* Rounded up to whole blocks. With a window there are up to a block's positions less one before
+ * the first that is seen. */
+static uint64_t positions(const struct shape *shape, uint32_t context, uint32_t chunk)
+{
+    uint64_t rows = context;
+    if (shape->window > 0) {
+        uint64_t kept = (uint64_t)shape->window - 1 + SL_KV_BLOCK - 1 + 2 * (uint64_t)chunk;
+        rows = kept < rows ? kept : rows;
+    }
+    return (rows + SL_KV_BLOCK - 1) / SL_KV_BLOCK * SL_KV_BLOCK;
 }
 
 static uint64_t delta_floats(const sl__delta_desc *d)
@@ -41,34 +64,42 @@ static uint64_t conv_floats(const sl__delta_desc *d)
     return (uint64_t)sl__delta_conv_width(d) * (d->conv_width - 1);
 }
 
-static sl__layer_state lay_layer(struct cursor *c, const sl__layer_desc *l, uint32_t context,
-                                 uint32_t chunk)
+static void lay_cache(struct cursor *c, sl__layer_state *s, const struct shape *shape,
+                      uint64_t rows)
 {
-    sl__layer_state s = {0};
-    switch (l->mixer) {
-    case SL_MIXER_ATTENTION:
-        s.rows = attention_rows(&l->attention, context, chunk);
-        s.k = take(c, s.rows, (uint64_t)l->attention.kv_heads * l->attention.head_dim);
-        s.v = take(c, s.rows, (uint64_t)l->attention.kv_heads * l->attention.head_dim);
-        break;
-    case SL_MIXER_MLA:
-        s.rows = context;
-        s.latent = take(c, s.rows, (uint64_t)l->mla.kv_rank + l->mla.rope.dim);
-        break;
-    case SL_MIXER_DELTA:
-        s.delta = take(c, 1, delta_floats(&l->delta));
-        s.conv = take(c, 1, conv_floats(&l->delta));
-        break;
+    uint64_t blocks = rows / SL_KV_BLOCK, keys, values;
+    bool fits = sl__mul_u64(&keys, blocks, sl__kv_key_bytes(s->kv, shape->key_dim)) &&
+                sl__mul_u64(&values, blocks, sl__kv_value_bytes(s->kv, shape->value_dim));
+    if (!fits || rows > UINT32_MAX) {
+        c->overflow = true;
+        return;
+    }
+    s->rows = (uint32_t)rows;
+    s->k_head_bytes = keys;
+    s->v_head_bytes = values;
+    s->k = take(c, shape->heads, keys);
+    if (shape->value_dim > 0) s->v = take(c, shape->heads, values);
+}
+
+static sl__layer_state lay_layer(struct cursor *c, const sl__layer_desc *l, sl_kv_type kv,
+                                 uint32_t context, uint32_t chunk)
+{
+    sl__layer_state s = {.kv = kv};
+    struct shape shape = shape_of(l);
+    if (shape.heads > 0) lay_cache(c, &s, &shape, positions(&shape, context, chunk));
+    if (l->mixer == SL_MIXER_DELTA) {
+        s.delta = take(c, delta_floats(&l->delta), sizeof(float));
+        s.conv = take(c, conv_floats(&l->delta), sizeof(float));
     }
     return s;
 }
 
-uint64_t sl__state_layout(sl__layer_state *layers, const sl__model_desc *desc, uint32_t context,
-                          uint32_t chunk, void *memory)
+uint64_t sl__state_layout(sl__layer_state *layers, const sl__model_desc *desc, sl_kv_type kv,
+                          uint32_t context, uint32_t chunk, void *memory)
 {
     struct cursor c = {memory, 0, false};
     for (uint32_t i = 0; i < desc->layer_count; i++) {
-        sl__layer_state state = lay_layer(&c, &desc->layers[i], context, chunk);
+        sl__layer_state state = lay_layer(&c, &desc->layers[i], kv, context, chunk);
         if (memory) layers[i] = state;
     }
     return c.overflow ? UINT64_MAX : c.used;
@@ -85,30 +116,65 @@ void sl__state_reset(sl__layer_state *layers, const sl__model_desc *desc)
     }
 }
 
-uint32_t sl__state_row(sl__layer_state *state, uint32_t window, size_t width, uint32_t position,
-                       uint32_t tokens)
+static void move_blocks(char *heads, uint32_t count, size_t head_bytes, size_t from, size_t bytes)
 {
-    assert(position >= state->base && position - state->base <= state->rows);
-    uint32_t row = position - state->base;
-    if (tokens <= state->rows - row) return row;
-    assert(window > 0 && row >= window - 1); /* without a window there is room for the context */
-    uint32_t kept = window - 1, from = row - kept;
-    memmove(state->k, state->k + from * width, kept * width * sizeof(float));
-    memmove(state->v, state->v + from * width, kept * width * sizeof(float));
-    state->base = position - kept;
-    assert(tokens <= state->rows - kept);
-    return kept;
+    for (uint32_t h = 0; h < count; h++)
+        memmove(heads + h * head_bytes, heads + h * head_bytes + from, bytes);
 }
 
-uint64_t sl__state_token_bytes(const sl__layer_desc *layer)
+void sl__state_make_room(sl__layer_state *state, const sl__layer_desc *layer, uint32_t position,
+                         uint32_t tokens)
 {
-    const sl__attention_desc *a = &layer->attention;
-    switch (layer->mixer) {
-    case SL_MIXER_ATTENTION:
-        return a->window > 0 ? 0 : (uint64_t)a->kv_heads * a->head_dim * 2 * sizeof(float);
-    case SL_MIXER_MLA:
-        return ((uint64_t)layer->mla.kv_rank + layer->mla.rope.dim) * sizeof(float);
-    case SL_MIXER_DELTA: break;
+    const struct shape shape = shape_of(layer);
+    assert(position >= state->base && position - state->base <= state->rows);
+    if (tokens <= state->rows - (position - state->base)) return;
+    /* Without a window there is room for the context. */
+    assert(shape.window > 0 && position - state->base >= shape.window - 1);
+    uint32_t base = (position - (shape.window - 1)) / SL_KV_BLOCK * SL_KV_BLOCK;
+    size_t first = (base - state->base) / SL_KV_BLOCK;
+    size_t kept = (position - base + SL_KV_BLOCK - 1) / SL_KV_BLOCK;
+    uint64_t key = sl__kv_key_bytes(state->kv, shape.key_dim);
+    uint64_t value = sl__kv_value_bytes(state->kv, shape.value_dim);
+    move_blocks(state->k, shape.heads, state->k_head_bytes, first * key, kept * key);
+    move_blocks(state->v, shape.heads, state->v_head_bytes, first * value, kept * value);
+    state->base = base;
+    assert(tokens <= state->rows - (position - base));
+}
+
+uint32_t sl__state_blocks(uint32_t position, uint32_t tokens)
+{
+    return (position % SL_KV_BLOCK + tokens + SL_KV_BLOCK - 1) / SL_KV_BLOCK;
+}
+
+void sl__state_store(const sl__layer_state *state, const sl__layer_desc *layer, uint32_t head,
+                     uint32_t block, uint32_t position, uint32_t tokens, const float *k,
+                     size_t k_stride, const float *v, size_t v_stride)
+{
+    const struct shape shape = shape_of(layer);
+    uint32_t skipped = position % SL_KV_BLOCK, end = skipped + tokens;
+    uint32_t from = block * SL_KV_BLOCK, to = from + SL_KV_BLOCK;
+    if (from < skipped) from = skipped;
+    if (to > end) to = end;
+    size_t at = (position - skipped - state->base) / SL_KV_BLOCK + block;
+    char *keys = state->k + head * state->k_head_bytes +
+                 at * sl__kv_key_bytes(state->kv, shape.key_dim);
+    char *values = state->v ? state->v + head * state->v_head_bytes +
+                                  at * sl__kv_value_bytes(state->kv, shape.value_dim)
+                            : NULL;
+    for (uint32_t i = from; i < to; i++) {
+        size_t t = i - skipped;
+        sl__kv_store_key(state->kv, keys, i % SL_KV_BLOCK,
+                         k + t * k_stride + (size_t)head * shape.key_dim, shape.key_dim);
+        if (!values) continue;
+        sl__kv_store_value(state->kv, values, i % SL_KV_BLOCK,
+                           v + t * v_stride + (size_t)head * shape.value_dim, shape.value_dim);
     }
-    return 0;
+}
+
+uint64_t sl__state_token_bytes(const sl__layer_desc *layer, sl_kv_type kv)
+{
+    const struct shape shape = shape_of(layer);
+    if (shape.window > 0) return 0;
+    return shape.heads * (sl__kv_key_bytes(kv, shape.key_dim) +
+                          sl__kv_value_bytes(kv, shape.value_dim)) / SL_KV_BLOCK;
 }

@@ -221,7 +221,7 @@ expect 1 "*$none*" render --template "$none"
 expect 1 "*$none*" run "$none" -p x
 expect 1 "*$none*" run "$none" -p x --temp 0.5 --top-k=40 --top-p 1 --min-p 0 --seed \
     18446744073709551615 --repetition-penalty 1.1 --presence-penalty -1.5 -n0 --memory 1.5GiB \
-    --cache=512M --threads 1024 --ctx 4294967295 --chunk 1 --verify-reads none
+    --cache=512M --threads 1024 --ctx 4294967295 --chunk 1 --verify-reads none --kv=q8
 expect 1 "*$none*" run -p x -- "$none"
 expect 1 "*$none*" pack "$none" "$tmp/out.pack" --experts bf16
 [ ! -e "$tmp/out.pack" ] || fail "pack of nothing leaves something"

@@ -13,4 +13,5 @@ void sl__kern_avx2(sl__kern *kern)
 void sl__kern_avx512(sl__kern *kern)
 {
     sl__kern_avx512_matmul(kern);
+    sl__kern_avx512_attention(kern);
 }
