@@ -104,6 +104,31 @@ static void rope_adjacent(float *restrict x, const float *restrict cosine,
     }
 }
 
+/* ln(1 + e) for 0 <= e <= 1, as 2 atanh(e / (2 + e)), whose argument is at most 1/3: every digit is
+ * kept where e is small. The series is cut where a term is below 1e-8 of the first. */
+static inline float log_1_plus(float e)
+{
+    float s = e / (2.0f + e), z = s * s;
+    float p = 2.0f / 15;
+    p = p * z + 2.0f / 13;
+    p = p * z + 2.0f / 11;
+    p = p * z + 2.0f / 9;
+    p = p * z + 2.0f / 7;
+    p = p * z + 2.0f / 5;
+    p = p * z + 2.0f / 3;
+    return 2.0f * s + p * z * s;
+}
+
+static void delta_gate(float *restrict a, const float *restrict a_log,
+                       const float *restrict dt_bias, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        float x = a[i] + dt_bias[i], size = x < 0 ? -x : x;
+        float softplus = (x > 0 ? x : 0) + log_1_plus(kern_exp(-size));
+        a[i] = -kern_exp(a_log[i]) * softplus;
+    }
+}
+
 #define CONV_CHANNELS 64u /* channels and tokens of a block: its y stays in L1 */
 #define CONV_TOKENS   64u
 
@@ -169,6 +194,7 @@ static void fill_elementwise(sl__kern *kern)
     kern->softmax = softmax;
     kern->rope = rope;
     kern->rope_adjacent = rope_adjacent;
+    kern->delta_gate = delta_gate;
     kern->causal_conv_silu = causal_conv_silu;
 }
 

@@ -16,6 +16,10 @@
  * of two panels opened, and sums of 16 × 16 integers four times. */
 #define SL_Q8_TMP (32u * 32u + 2u * 16u * SL_GROUP / sizeof(float) + 4u * 16u * 16u)
 
+/* Of the DeltaNet chunk, the same on every level for the same reason. */
+#define SL_DELTA_ROWS 8u  /* tokens, and rows of a state, come in multiples of so many */
+#define SL_DELTA_COLS 32u /* columns of a state that go through all steps while they are in L1 */
+
 void sl__kern_ref(sl__kern *kern);
 
 /* One function a source file, called by its level's. */
@@ -33,6 +37,7 @@ void sl__kern_avx2_attention(sl__kern *kern);
 void sl__kern_avx2_delta(sl__kern *kern);
 void sl__kern_avx512(sl__kern *kern);
 void sl__kern_avx512_matmul(sl__kern *kern);
+void sl__kern_avx512_delta(sl__kern *kern);
 #endif
 
 #endif
