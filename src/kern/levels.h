@@ -37,6 +37,7 @@ void sl__kern_avx2_attention(sl__kern *kern);
 void sl__kern_avx2_delta(sl__kern *kern);
 void sl__kern_avx512(sl__kern *kern);
 void sl__kern_avx512_matmul(sl__kern *kern);
+void sl__kern_avx512_elementwise(sl__kern *kern);
 void sl__kern_avx512_delta(sl__kern *kern);
 #endif
 

@@ -12,5 +12,6 @@ void sl__kern_avx2(sl__kern *kern)
 void sl__kern_avx512(sl__kern *kern)
 {
     sl__kern_avx512_matmul(kern);
+    sl__kern_avx512_elementwise(kern);
     sl__kern_avx512_delta(kern);
 }
