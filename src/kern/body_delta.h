@@ -17,8 +17,8 @@
  *           a block: S [dk][B] · D [C][B] · o [C][B]                B = SL_DELTA_COLS
  *
  * Left sides of products lie transposed (delta_tiles.h). tmp is dense because rows in the caller's
- * arrays lie a power of two apart, or nearly, and would push one another out of L1. Rows and columns
- * beyond the end are zeros there.
+ * arrays lie a power of two apart, or nearly, and would push one another out of L1. Rows and
+ * columns beyond the end are zeros there.
  */
 #ifndef SL_KERN_BODY_DELTA_H
 #define SL_KERN_BODY_DELTA_H
