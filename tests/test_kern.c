@@ -742,7 +742,7 @@ static void test_init(void **state)
         assert_true(kern.swiglu && kern.swiglu_clamped && kern.silu && kern.sigmoid);
         assert_true(kern.softmax && kern.rope && kern.rope_adjacent && kern.attend);
         assert_true(kern.attend_fold && kern.attend_end);
-        assert_true(kern.causal_conv_silu);
+        assert_true(kern.causal_conv_silu && kern.delta_gate && kern.delta_step);
         assert_true(kern.delta_step && kern.delta_chunk);
     }
 }

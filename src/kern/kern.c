@@ -25,9 +25,10 @@ size_t sl__kern_q8_tmp(uint32_t cols, uint32_t tokens)
 
 size_t sl__kern_delta_tmp(uint32_t dk, uint32_t dv)
 {
-    const size_t chunk = SL_DELTA_CHUNK;
-    (void)dk; /* keys are only read */
-    return 2 * chunk * chunk + 2 * chunk * dv;
+    const size_t chunk = SL_DELTA_CHUNK, cols = SL_DELTA_COLS;
+    const size_t rows = ((size_t)dk + SL_DELTA_ROWS - 1) / SL_DELTA_ROWS * SL_DELTA_ROWS;
+    (void)dv; /* columns come in blocks of a fixed width */
+    return 3 * chunk * rows + 4 * chunk * chunk + (rows + 2 * chunk) * cols;
 }
 
 size_t sl__attend_tmp(uint32_t rows, uint32_t qk_dim, uint32_t v_dim)

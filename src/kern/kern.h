@@ -46,6 +46,23 @@ typedef struct sl__attend {
     float scale;
 } sl__attend;
 
+#define SL_DELTA_CHUNK 64u /* tokens of one inner DeltaNet chunk */
+
+/* Strides are the distance of two tokens in floats; the heads of one token lie side by side. */
+typedef struct sl__delta_chunk {
+    float *state;       /* [heads][dk][dv] */
+    const float *q, *k; /* [tokens][dk] of the key head */
+    size_t qk_stride;
+    const float *v; /* [tokens][heads][dv] */
+    size_t v_stride;
+    const float *g, *beta; /* [tokens][heads] */
+    size_t gate_stride;
+    float *out; /* [tokens][heads][dv] */
+    size_t out_stride;
+    uint32_t tokens; /* 1 … SL_DELTA_CHUNK */
+    uint32_t heads, dk, dv;
+} sl__delta_chunk;
+
 typedef struct sl__kern {
     const char *level; /* "ref", "avx2", … : the highest level with an entry in this table */
 
@@ -163,20 +180,23 @@ typedef struct sl__kern {
                              uint32_t tokens, uint32_t channels, uint32_t width, uint32_t c0,
                              uint32_t c1);
 
+    /* The decay of Gated DeltaNet: a ← −exp(a_log)·softplus(a + dt_bias) in place, softplus(x) =
+     * ln(1 + exp(x)). a, a_log, dt_bias: [n]. near(1e-6) */
+    void (*delta_gate)(float *a, const float *a_log, const float *dt_bias, uint32_t n);
+
     /* Gated DeltaNet, one value head, one token (recurrent form).
      * state: [dk][dv] row-major (row = key index); q, k: [dk] l2-normed, q already scaled; v: [dv].
-     *   S ← exp(g)·S;  d = β(v − Sᵀk);  S ← S + k dᵀ;  out = Sᵀq          near(1e-5) */
+     *   S ← exp(g)·S;  d = β(v − Sᵀk);  S ← S + k dᵀ;  out = Sᵀq          near(1e-5)
+     * Only columns [c0, c1) of state, v and out are touched, and a column's result does not depend
+     * on the range: calls on disjoint ranges give one call's bits. */
     void (*delta_step)(float *state, const float *q, const float *k, const float *v, float g,
-                       float beta, uint32_t dk, uint32_t dv, float *out);
+                       float beta, uint32_t dk, uint32_t dv, uint32_t c0, uint32_t c1, float *out);
 
-    /* The same over a chunk of 1 <= tokens <= SL_DELTA_CHUNK tokens in the chunked form.
-     * q, k: row t at + t*qk_stride; v at + t*v_stride; out at + t*out_stride; g, beta at
-     * + t*gate_stride. tmp: sl__kern_delta_tmp(dk, dv) floats, private to the call.
+    /* The same over a chunk in the chunked form, for value heads that share a key head.
+     * tmp: sl__kern_delta_tmp(dk, dv) floats, private to the call. A head's result does not depend
+     * on which others are in the call.
      * Against delta_step token by token: near(1e-5) of the outputs and of the state */
-    void (*delta_chunk)(float *state, const float *q, const float *k, size_t qk_stride,
-                        const float *v, size_t v_stride, const float *g, const float *beta,
-                        size_t gate_stride, uint32_t tokens, uint32_t dk, uint32_t dv, float *out,
-                        size_t out_stride, float *tmp);
+    void (*delta_chunk)(const sl__delta_chunk *chunk, float *tmp);
 } sl__kern;
 
 /* A row of activations of 8 bits: for each group of 64 numbers
@@ -204,7 +224,6 @@ static inline size_t sl__q8_row_bytes(uint32_t cols)
     return (sl__q8_groups(cols) * (SL_GROUP + sizeof(sl__q8_group)) + 63) / 64 * 64;
 }
 
-#define SL_DELTA_CHUNK 64u /* tokens of one inner DeltaNet chunk */
 #define SL_ATTEND_SPAN 512u /* positions that are put together first */
 #define SL_ATTEND_ROWS 64u  /* queries of one call */
 

@@ -21,6 +21,9 @@
 #define SL_ATTEND_Q_ROW(qk_dim) (((size_t)(qk_dim) + 15u) / 16u * 16u + 16u)
 #define SL_ATTEND_SCORE_ROW     ((size_t)SL_ATTEND_SPAN + 16u)
 #define SL_ATTEND_PANEL         ((size_t)SL_KV_GROUP * SL_KV_BLOCK)
+/* Of the DeltaNet chunk, the same on every level for the same reason. */
+#define SL_DELTA_ROWS 8u  /* tokens, and rows of a state, come in multiples of so many */
+#define SL_DELTA_COLS 32u /* columns of a state that go through all steps while they are in L1 */
 
 void sl__kern_ref(sl__kern *kern);
 
@@ -40,6 +43,8 @@ void sl__kern_avx2_delta(sl__kern *kern);
 void sl__kern_avx512(sl__kern *kern);
 void sl__kern_avx512_matmul(sl__kern *kern);
 void sl__kern_avx512_attention(sl__kern *kern);
+void sl__kern_avx512_elementwise(sl__kern *kern);
+void sl__kern_avx512_delta(sl__kern *kern);
 #endif
 
 #endif

@@ -9,6 +9,10 @@
  * A chunk is cut into inner chunks of SL_DELTA_CHUNK tokens from its first token on; an inner chunk
  * of one token takes the recurrent form. As long as callers cut a sequence at multiples of
  * SL_DELTA_CHUNK the inner chunks are the same however they cut it, and so is every bit.
+ *
+ * Value heads that share a key head share its products of keys and queries, and a task, where that
+ * leaves tasks enough for the threads; one token's heads are cut into halves where there are more
+ * threads than heads. Neither changes a bit.
  */
 #include "model/run.h"
 
@@ -20,6 +24,8 @@ struct job {
     const sl__weight *w;
     sl__layer_state *state;
     uint32_t tokens;
+    uint32_t heads; /* value heads a task: all of one key head */
+    uint32_t parts; /* of a head's columns, for one token */
 };
 
 #define CONV_RANGE 256u /* channels a task */
@@ -53,42 +59,89 @@ static void prepare_token(void *ctx, uint32_t t, uint32_t worker)
     }
     const float *a_log = job->w[SL_ROLE_DELTA_A_LOG].data;
     const float *dt_bias = job->w[SL_ROLE_DELTA_DT_BIAS].data;
-    float *a = s->delta.a + (size_t)t * d->value_heads;
-    for (uint32_t h = 0; h < d->value_heads; h++) {
-        float x = a[h] + dt_bias[h];
-        float softplus = fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)));
-        a[h] = -expf(a_log[h]) * softplus;
-    }
+    kern->delta_gate(s->delta.a + (size_t)t * d->value_heads, a_log, dt_bias, d->value_heads);
     kern->sigmoid(s->delta.b + (size_t)t * d->value_heads, d->value_heads);
 }
 
-/* All tokens of one value head through the delta rule. */
-static void run_head(void *ctx, uint32_t h, uint32_t worker)
+/* Tokens [t, t + n) of a task's heads, h the first. */
+static sl__delta_chunk inner_chunk(const struct job *job, uint32_t h, uint32_t t, uint32_t n)
 {
-    const struct job *job = ctx;
     const sl__delta_desc *d = job->d;
     const sl__scratch *s = &job->run->scratch;
-    const sl__kern *kern = &job->run->kern;
     size_t in_stride = sl__delta_conv_width(d), out_stride = sl__delta_value_width(d);
     uint32_t key_width = sl__delta_key_width(d);
     uint32_t key_head = h / (d->value_heads / d->key_heads);
-    float *state = job->state->delta + (size_t)h * d->key_dim * d->value_dim;
+    const float *row = s->delta.conv + t * in_stride, *q = row + (size_t)key_head * d->key_dim;
+    return (sl__delta_chunk){
+        .state = job->state->delta + (size_t)h * d->key_dim * d->value_dim,
+        .q = q,
+        .k = q + key_width,
+        .qk_stride = in_stride,
+        .v = row + 2 * key_width + (size_t)h * d->value_dim,
+        .v_stride = in_stride,
+        .g = s->delta.a + (size_t)t * d->value_heads + h,
+        .beta = s->delta.b + (size_t)t * d->value_heads + h,
+        .gate_stride = d->value_heads,
+        .out = s->delta.out + t * out_stride + (size_t)h * d->value_dim,
+        .out_stride = out_stride,
+        .tokens = n,
+        .heads = job->heads,
+        .dk = d->key_dim,
+        .dv = d->value_dim,
+    };
+}
+
+/* The first token of one head of a chunk, columns [c0, c1). */
+static void step(const sl__kern *kern, const sl__delta_chunk *c, uint32_t h, uint32_t c0,
+                 uint32_t c1)
+{
+    size_t at = (size_t)h * c->dv;
+    kern->delta_step(c->state + at * c->dk, c->q, c->k, c->v + at, c->g[h], c->beta[h], c->dk,
+                     c->dv, c0, c1, c->out + at);
+}
+
+/* All tokens of a task's heads through the delta rule. */
+static void run_heads(void *ctx, uint32_t index, uint32_t worker)
+{
+    const struct job *job = ctx;
+    const sl__kern *kern = &job->run->kern;
     for (uint32_t t = 0; t < job->tokens; t += SL_DELTA_CHUNK) {
         uint32_t n = job->tokens - t < SL_DELTA_CHUNK ? job->tokens - t : SL_DELTA_CHUNK;
-        const float *q = s->delta.conv + t * in_stride + (size_t)key_head * d->key_dim;
-        const float *k = q + key_width;
-        const float *v = s->delta.conv + t * in_stride + 2 * key_width + (size_t)h * d->value_dim;
-        const float *g = s->delta.a + (size_t)t * d->value_heads + h;
-        const float *beta = s->delta.b + (size_t)t * d->value_heads + h;
-        float *out = s->delta.out + t * out_stride + (size_t)h * d->value_dim;
-        if (n == 1) {
-            kern->delta_step(state, q, k, v, *g, *beta, d->key_dim, d->value_dim, out);
-        } else {
-            kern->delta_chunk(state, q, k, in_stride, v, in_stride, g, beta, d->value_heads, n,
-                              d->key_dim, d->value_dim, out, out_stride,
-                              sl__worker_scratch(job->run, worker));
-        }
+        const sl__delta_chunk c = inner_chunk(job, index * job->heads, t, n);
+        if (n > 1) kern->delta_chunk(&c, sl__worker_scratch(job->run, worker));
+        for (uint32_t h = 0; n == 1 && h < c.heads; h++)
+            step(kern, &c, h, 0, c.dv);
     }
+}
+
+/* One token through a part of a head. */
+static void run_part(void *ctx, uint32_t index, uint32_t worker)
+{
+    (void)worker;
+    const struct job *job = ctx;
+    const sl__delta_chunk c = inner_chunk(job, index / job->parts, 0, 1);
+    uint32_t part = index % job->parts, width = (c.dv + job->parts - 1) / job->parts;
+    uint32_t c0 = part * width, c1 = c.dv - c0 < width ? c.dv : c0 + width;
+    step(&job->run->kern, &c, 0, c0, c1);
+}
+
+/* The cut into tasks: at least two a thread, if that can be. */
+static void run_delta(struct job *job)
+{
+    const sl__delta_desc *d = job->d;
+    uint32_t wanted = 2 * sl__pool_threads(job->run->pool);
+    uint32_t share = d->value_heads / d->key_heads;
+    uint64_t work = (uint64_t)job->tokens * sl__delta_value_width(d) * d->key_dim * 4;
+    if (job->tokens == 1) {
+        job->heads = 1;
+        job->parts = d->value_heads < wanted && d->value_dim % 2 == 0 ? 2 : 1;
+        sl__run_parallel(job->run, run_part, job, d->value_heads * job->parts, work);
+        return;
+    }
+    job->heads = share;
+    while (job->heads > 1 && (share % job->heads != 0 || d->value_heads / job->heads < wanted))
+        job->heads--;
+    sl__run_parallel(job->run, run_heads, job, d->value_heads / job->heads, work);
 }
 
 /* out ← rms(out)·w·silu(z), a head at a time. */
@@ -120,13 +173,13 @@ void sl__delta_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint3
         sl__product_of(&w[SL_ROLE_DELTA_B], s->normed, s->delta.b, tokens),
     };
     sl__products(run, in, 4);
-    struct job job = {run, d, w, state, tokens};
+    struct job job = {.run = run, .d = d, .w = w, .state = state, .tokens = tokens};
     uint32_t channels = sl__delta_conv_width(d), width = sl__delta_value_width(d);
     uint64_t rows = tokens;
     sl__run_parallel(run, convolve, &job, (channels + CONV_RANGE - 1) / CONV_RANGE,
                      rows * channels * 16);
     sl__run_parallel(run, prepare_token, &job, tokens, rows * channels * 4);
-    sl__run_parallel(run, run_head, &job, d->value_heads, rows * width * d->key_dim * 4);
+    run_delta(&job);
     sl__run_parallel(run, gate_token, &job, tokens, rows * width * 16);
     const sl__product out =
         sl__product_of(&w[SL_ROLE_DELTA_OUT], s->delta.out, s->mixed, tokens);

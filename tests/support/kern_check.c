@@ -35,7 +35,7 @@ float random_float(float lowest, float highest)
 
 #define CANARY       0xa5
 #define CANARY_BYTES 64u
-#define BUFFERS      64u
+#define BUFFERS      256u
 
 /* Guarded memory of the running test: bytes between canaries, freed by check_buffers. */
 static struct {

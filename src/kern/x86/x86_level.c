@@ -9,9 +9,10 @@ void sl__kern_avx2(sl__kern *kern)
     sl__kern_avx2_delta(kern);
 }
 
-/* The other kernels are bound by something else than width. */
 void sl__kern_avx512(sl__kern *kern)
 {
     sl__kern_avx512_matmul(kern);
     sl__kern_avx512_attention(kern);
+    sl__kern_avx512_elementwise(kern);
+    sl__kern_avx512_delta(kern);
 }
