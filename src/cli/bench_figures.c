@@ -141,6 +141,16 @@ static void figure_shares(const bench_result *r, bench_figures *f)
     f->budget_share = over((double)r->rss_peak_bytes, (double)r->info.memory_bytes);
 }
 
+/* Against the larger of reading what was read at the disk's best and computing without waiting. */
+static void figure_prefill(const bench *b, const bench_result *r, bench_figures *f)
+{
+    double compute = (double)r->prefill_ns * (1.0 - f->prefill_wait_share);
+    double disk = over(f->prefill_read_bytes * 1e9, bench_disk_best(b));
+    f->prefill_grade = over((double)r->prefill_ns, disk > compute ? disk : compute);
+    f->prefill_gain = over(f->token_ns * r->prompt_tokens, (double)r->prefill_ns);
+    f->memory_share = over(f->memory_ns, f->compute_ns);
+}
+
 void bench_figures_of(const bench *b, const bench_result *r, bench_figures *f)
 {
     memset(f, 0, sizeof *f);
@@ -151,6 +161,7 @@ void bench_figures_of(const bench *b, const bench_result *r, bench_figures *f)
     figure_times(r, f);
     figure_reads(r, f);
     figure_bounds(b, r, f);
+    figure_prefill(b, r, f);
     figure_shares(r, f);
 }
 
@@ -232,6 +243,10 @@ bench_agreement bench_agree(const bench *b)
     for (size_t i = 0; i < b->result_count; i++) {
         const bench_result *r = &b->results[i];
         if (r->refused[0]) continue;
+        if (r->setting->other_arithmetic) {
+            a.others++;
+            continue;
+        }
         a.runs++;
         a.ids = a.ids && r->ids_differ_at < 0;
         a.logits = a.logits && r->logits_differ_at < 0;

@@ -114,6 +114,9 @@ static json_t *figures_json(const bench_figures *f, bool *failed)
     json_t *o = json_object();
     const real_field reals[] = {
         {"prefill_tok_s", f->prefill_tok_s},
+        {"prefill_grade", f->prefill_grade},
+        {"prefill_gain", f->prefill_gain},
+        {"memory_share", f->memory_share},
         {"prefill_read_bytes", f->prefill_read_bytes},
         {"prefill_wait_share", f->prefill_wait_share},
         {"decode_tok_s", f->decode_tok_s},

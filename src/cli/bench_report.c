@@ -135,6 +135,8 @@ static void print_agreement(const bench *b, FILE *to)
     fprintf(to, "  same ids in all runs: %s; same logits: %s (%zu run%s)\n",
             a.ids ? "yes" : "NO", a.logits ? "yes, bit for bit" : "NO", a.runs,
             a.runs == 1 ? "" : "s");
+    if (a.others > 0)
+        fprintf(to, "  runs with other arithmetic, which were given the same ids: %zu\n", a.others);
 }
 
 /* ---- one run --------------------------------------------------------------------------------- */
@@ -151,6 +153,9 @@ static void print_speed(const bench_result *r, const bench_figures *f, FILE *to)
             figure(a, f->prefill_tok_s, "%.2f", f->prefill_tok_s), r->prompt_tokens,
             time_text(b, (double)r->prefill_ns), size_text(c, f->prefill_read_bytes),
             percent(d, f->prefill_wait_share), mark);
+    row(to, "", f->prefill_gain, "a token %s times faster than in decode; %s times the larger of "
+        "reading and computing", figure(a, f->prefill_gain, "%.1f", f->prefill_gain),
+        figure(b, f->prefill_grade, "%.3f", f->prefill_grade));
     cli_row(to, "decode", "%s tok/s (%" PRIu32 " tokens)%s",
             figure(a, f->decode_tok_s, "%.2f", f->decode_tok_s), r->tokens, mark);
     cli_row(to, "a token takes", "%s in the mean; median %s, p10 %s, p90 %s",
@@ -195,8 +200,9 @@ static void print_bounds(const bench_figures *f, FILE *to)
     row(to, "while streaming", f->streaming_ns,
         "%s a token of computing (forward passes less %s of waiting)",
         time_text(a, f->streaming_ns), percent(b, f->wait_share));
-    row(to, "memory alone", f->memory_ns, "%s a token (its weights once, at memory's full speed)",
-        time_text(a, f->memory_ns));
+    row(to, "memory alone", f->memory_ns,
+        "%s a token (its weights once, at memory's full speed); computing alone reaches %s of it",
+        time_text(a, f->memory_ns), percent(b, f->memory_share));
     row(to, "grade", f->grade, "%.3f times %s alone, which is the larger (1 is the best there is)",
         f->grade, f->bound);
 }

@@ -27,6 +27,9 @@ typedef struct bench {
 /* Of one run. NaN: not measured. "A token" is one of the counted ones. */
 typedef struct bench_figures {
     double prefill_tok_s, prefill_read_bytes, prefill_wait_share;
+    double prefill_grade;   /* over the larger of reading and computing alone */
+    double prefill_gain;    /* a token's time in decode over that in prefill */
+    double memory_share;    /* of memory's speed, computing alone */
     double decode_tok_s;                /* tokens over the time of all of them */
     double token_ns, p10_ns, p50_ns, p90_ns; /* token_ns: the mean */
     double needed_bytes, missing_bytes, read_bytes, wasted_bytes; /* a token */
@@ -74,6 +77,7 @@ double bench_disk_best(const bench *b); /* bytes a second; 0: not measured */
 typedef struct bench_agreement {
     bool ids, logits;
     size_t runs;                /* that were compared */
+    size_t others; /* with other arithmetic */
     const bench_result *differs; /* the first that does; NULL: none */
 } bench_agreement;
 bench_agreement bench_agree(const bench *b);

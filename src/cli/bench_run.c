@@ -135,6 +135,10 @@ static sl_status sample(run *r, sl_error *err)
         work->hashes[at] = hash;
         work->recorded++;
     }
+    if (r->setting->other_arithmetic) {
+        r->id = work->ids[at];
+        return SL_OK;
+    }
     if (result->ids_differ_at < 0 && work->ids[at] != r->id) result->ids_differ_at = at;
     if (result->logits_differ_at < 0 && work->hashes[at] != hash) result->logits_differ_at = at;
     return SL_OK;

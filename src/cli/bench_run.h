@@ -5,6 +5,7 @@
  *
  * All runs of a bench do the same work: the first one samples the ids from its logits (temperature
  * 1, fixed seed), the others must sample the same, and their logits must be the same bit for bit.
+ * A setting with other arithmetic is given the first one's ids and not held against it.
  */
 #ifndef SL_CLI_BENCH_RUN_H
 #define SL_CLI_BENCH_RUN_H
@@ -42,6 +43,7 @@ typedef struct bench_setting {
     char *name;  /* "as asked for", "io=mmap,direct=off", "4.0 GiB"; owned */
     char *words; /* what the choices of options may point into; owned, may be NULL */
     cli_engine_options options;
+    bool other_arithmetic; /* than the first setting's: kv, activations or the CPU's level */
 } bench_setting;
 
 typedef struct bench_result {

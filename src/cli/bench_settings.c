@@ -76,22 +76,32 @@ static bool split_words(const cli_call *call, const char *text, size_t size, cha
     return true;
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return (!a && !b) || (a && b && strcmp(a, b) == 0);
+}
+
+static bool same_arithmetic(const cli_engine_options *a, const cli_engine_options *b)
+{
+    return same_text(a->kv, b->kv) && same_text(a->activations, b->activations) &&
+           a->exact == b->exact && same_text(a->engine.cpu_level, b->engine.cpu_level);
+}
+
 /* Lays the options that the words name over the setting's. */
 static bool read_options(const cli_call *call, bench_setting *setting, int argc, char **argv)
 {
     cli_option table[CLI_ENGINE_OPTIONS];
-    uint32_t experts = setting->options.engine.experts_per_token;
-    const char *kv = setting->options.kv;
+    const cli_engine_options base = setting->options;
     cli_engine_table(table, &setting->options);
     const cli_group group = {NULL, table, CLI_ENGINE_OPTIONS};
     cli_call own = {.command = call->command, .program = call->program, .argc = argc, .argv = argv};
     const char *args[1];
     int code;
     if (!cli_parse(&own, &group, 1, args, &code)) return false;
-    bool same_experts = setting->options.engine.experts_per_token == experts;
-    if (same_experts && strcmp(setting->options.kv, kv) == 0) return true;
-    cli_usage(call->command, "--compare: %s changes results; it can only be given to the whole "
-                             "bench", same_experts ? "kv" : "experts-per-token");
+    setting->other_arithmetic = !same_arithmetic(&base, &setting->options);
+    if (setting->options.engine.experts_per_token == base.engine.experts_per_token) return true;
+    cli_usage(call->command, "--compare: experts-per-token makes another model of it; it can only "
+                             "be given to the whole bench");
     return false;
 }
 
