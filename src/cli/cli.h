@@ -182,8 +182,7 @@ enum { CLI_ENGINE_OPTIONS = 15 };
 
 typedef struct cli_engine_options {
     sl_engine_options engine;
-    const char *verify, *io, *direct, *prefetch, *map_advice, *activations,
-        *kv; /* choices */
+    const char *verify, *io, *direct, *prefetch, *map_advice, *activations, *kv; /* choices */
     bool exact;
 } cli_engine_options;
 
