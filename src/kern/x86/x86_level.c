@@ -7,10 +7,22 @@ void sl__kern_avx2(sl__kern *kern)
     sl__kern_avx2_elementwise(kern);
     sl__kern_avx2_attention(kern);
     sl__kern_avx2_delta(kern);
+    sl__kern_avx2_panels(kern);
+}
+
+void sl__kern_avxvnni(sl__kern *kern)
+{
+    sl__kern_avxvnni_panels(kern);
 }
 
 /* The other kernels are bound by something else than width. */
 void sl__kern_avx512(sl__kern *kern)
 {
     sl__kern_avx512_matmul(kern);
+    sl__kern_avx512_panels(kern);
+}
+
+void sl__kern_avx512vnni(sl__kern *kern)
+{
+    sl__kern_avx512vnni_panels(kern);
 }
