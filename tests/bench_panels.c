@@ -4,7 +4,7 @@
  *     bench_panels [seconds a figure] [megabytes of the large buffer]
  *
  * The levels take turns within every round, and a figure is the median of the rounds, of the
- * threads' own time, so that a machine that does other things as well disturbs all of them alike. */
+ * threads' own time: what else the machine does disturbs all of them alike. */
 #include <immintrin.h>
 #include <pthread.h>
 #include <stdio.h>

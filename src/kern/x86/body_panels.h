@@ -33,10 +33,10 @@
 #include "kern/x86/panel_codes.h"
 
 #define STRIP_VECS   2u /* vectors of rows that are worked on at once */
-#define TILE_TOKENS  6u
+#define TILE_TOKENS  (SL_VW == 16 ? 8u : 6u) /* whose sums fit in registers */
 #define BLOCK_TOKENS 32u
 #define CHUNK_BYTES  (256u << 10)
-#define AHEAD_BYTES  2048u
+#define AHEAD_BYTES  4096u
 
 /* A group of a panel, opened: byte 4r + i of vector j is the code of row r, column 4j + i. */
 typedef struct opened {
@@ -71,14 +71,13 @@ SL_INLINE vec add_group(vec s, vec scale, vec minimum, ivec dot, float step, flo
     return s + minimum * vec_set1(total);
 }
 
-/* ---- one token ------------------------------------------------------------------------------- */
-
 /* Brings in what is read a little later; past the last panel there is nothing, and no harm. */
-SL_INLINE void fetch_ahead(const unsigned char *p, size_t bytes)
+SL_INLINE void fetch_ahead(const unsigned char *p, size_t offset)
 {
-    for (size_t i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)((uintptr_t)p + AHEAD_BYTES + i), _MM_HINT_T0);
+    _mm_prefetch((const char *)((uintptr_t)p + AHEAD_BYTES + offset), _MM_HINT_T0);
 }
+
+/* ---- one token ------------------------------------------------------------------------------- */
 
 /* The dot products of a part's rows with a group of codes. Every field of the bytes has sums of its
  * own, for which they need not be shifted where there is room; q8 has two, for latency. */
@@ -112,7 +111,8 @@ SL_INLINE void one_token(sl__dtype type, const unsigned char *panel, size_t row_
         vec s[PARTS] = {{0}};
         for (size_t g = 0; g < x->groups; g++, block += panel_block_bytes(type)) {
             sl__q8_group group = group_of(x, x->row, g);
-            fetch_ahead(block, panel_block_bytes(type));
+            for (size_t i = 0; i < panel_block_bytes(type); i += 64)
+                fetch_ahead(block, i);
             for (unsigned p = 0; p < PARTS; p++) {
                 ivec dot = block_dot(type, block, p, x->row + g * SL_GROUP, &group);
                 s[p] = add_group(s[p], block_scale(block, p), block_minimum(block, p), dot,
@@ -125,15 +125,18 @@ SL_INLINE void one_token(sl__dtype type, const unsigned char *panel, size_t row_
 
 /* ---- more tokens ----------------------------------------------------------------------------- */
 
-/* A vector of rows of an opened group; quads are 64 bytes apart. */
+/* A vector of rows of an opened group; quads are 64 bytes apart. Its block, a quad's share of whose
+ * bytes of codes is quad_bytes, says what to fetch ahead. */
 typedef struct side {
-    const unsigned char *codes;
+    const unsigned char *codes, *block;
     const float *scale, *minimum;
+    size_t quad_bytes;
 } side;
 
-/* Adds a group of T tokens with V vectors of rows to s[T][V · SL_VW]. */
+/* Adds a group of T tokens with V vectors of rows to s[T][V · SL_VW]. Weights come from memory as
+ * fast as they can where they are asked for a little at a time, between the products. */
 SL_INLINE void tile_add(sl__dtype type, const side *w, const tokens8 *x, const unsigned char *row,
-                        size_t g, float *s, unsigned V, unsigned T)
+                        size_t g, float *s, bool fetch, unsigned V, unsigned T)
 {
     ivec dot[TILE_TOKENS * STRIP_VECS];
     const unsigned char *codes = row + g * SL_GROUP;
@@ -150,6 +153,8 @@ SL_INLINE void tile_add(sl__dtype type, const side *w, const tokens8 *x, const u
             ivec wv[STRIP_VECS];
             for (unsigned v = 0; v < V; v++)
                 wv[v] = ivec_load(w[v].codes + 64 * j);
+            for (unsigned v = 0; fetch && v < V; v += PARTS)
+                fetch_ahead(w[v].block, HEAD_BYTES + j * w[v].quad_bytes);
             for (unsigned t = 0; t < T; t++) {
                 ivec xv = quad_of(codes + t * x->row_bytes, j);
                 for (unsigned v = 0; v < V; v++)
@@ -169,21 +174,36 @@ SL_INLINE void tile_add(sl__dtype type, const side *w, const tokens8 *x, const u
     }
 }
 
-/* The same for any number of tokens, in tiles of about the same size. */
+SL_INLINE void tile_of(sl__dtype type, const side *w, const tokens8 *x, const unsigned char *row,
+                       size_t g, float *s, bool fetch, unsigned V, uint32_t tokens)
+{
+    switch (tokens) {
+    case 1: tile_add(type, w, x, row, g, s, fetch, V, 1); break;
+    case 2: tile_add(type, w, x, row, g, s, fetch, V, 2); break;
+    case 3: tile_add(type, w, x, row, g, s, fetch, V, 3); break;
+    case 4: tile_add(type, w, x, row, g, s, fetch, V, 4); break;
+    case 5: tile_add(type, w, x, row, g, s, fetch, V, 5); break;
+#if SL_VW == 16
+    case 6: tile_add(type, w, x, row, g, s, fetch, V, 6); break;
+    case 7: tile_add(type, w, x, row, g, s, fetch, V, 7); break;
+#endif
+    default: tile_add(type, w, x, row, g, s, fetch, V, TILE_TOKENS);
+    }
+}
+
+/* The same for any number of tokens, in tiles of about the same size, the first of which fetches
+ * ahead where that is asked for. */
 SL_INLINE void tiles_add(sl__dtype type, const side *w, const tokens8 *x, uint32_t tokens, size_t g,
-                         float *s, unsigned V)
+                         float *s, bool fetch, unsigned V)
 {
     const unsigned char *row = x->row;
     for (uint32_t left = tokens; left > 0;) {
         uint32_t tiles = (left + TILE_TOKENS - 1) / TILE_TOKENS, n = left / tiles;
-        switch (n) {
-        case 1: tile_add(type, w, x, row, g, s, V, 1); break;
-        case 2: tile_add(type, w, x, row, g, s, V, 2); break;
-        case 3: tile_add(type, w, x, row, g, s, V, 3); break;
-        case 4: tile_add(type, w, x, row, g, s, V, 4); break;
-        case 5: tile_add(type, w, x, row, g, s, V, 5); break;
-        default: tile_add(type, w, x, row, g, s, V, TILE_TOKENS);
-        }
+        if (fetch)
+            tile_of(type, w, x, row, g, s, true, V, n);
+        else
+            tile_of(type, w, x, row, g, s, false, V, n);
+        fetch = false;
         row += n * x->row_bytes;
         s += n * V * SL_VW;
         left -= n;
@@ -192,24 +212,24 @@ SL_INLINE void tiles_add(sl__dtype type, const side *w, const tokens8 *x, uint32
 
 /* Instances that the types share. */
 static void tiles_q8(const side *w, const tokens8 *x, uint32_t tokens, size_t g, float *s,
-                     unsigned vecs)
+                     bool fetch, unsigned vecs)
 {
     if (vecs == STRIP_VECS)
-        tiles_add(SL_Q8, w, x, tokens, g, s, STRIP_VECS);
+        tiles_add(SL_Q8, w, x, tokens, g, s, fetch, STRIP_VECS);
     else if (PARTS < STRIP_VECS) /* a last panel without a neighbour */
-        tiles_add(SL_Q8, w, x, tokens, g, s, 1);
+        tiles_add(SL_Q8, w, x, tokens, g, s, false, 1);
 }
 
 #if SL_DOT_ONE_KIND
 #define tiles_q4 tiles_q8
 #else
 static void tiles_q4(const side *w, const tokens8 *x, uint32_t tokens, size_t g, float *s,
-                     unsigned vecs)
+                     bool fetch, unsigned vecs)
 {
     if (vecs == STRIP_VECS)
-        tiles_add(SL_Q4, w, x, tokens, g, s, STRIP_VECS);
+        tiles_add(SL_Q4, w, x, tokens, g, s, fetch, STRIP_VECS);
     else if (PARTS < STRIP_VECS)
-        tiles_add(SL_Q4, w, x, tokens, g, s, 1);
+        tiles_add(SL_Q4, w, x, tokens, g, s, false, 1);
 }
 #endif
 
@@ -230,32 +250,40 @@ SL_INLINE void open_block(sl__dtype type, const unsigned char *block, opened *o)
     }
 }
 
-/* y of at most BLOCK_TOKENS tokens with the rows of a strip, `vecs` vectors of them. */
+/* Opens group g of a strip that begins with `panel`, and says where its vectors of rows are. */
+SL_INLINE void open_group(sl__dtype type, const unsigned char *panel, size_t row_bytes,
+                          unsigned vecs, size_t g, opened *o, side *w)
+{
+    for (unsigned v = 0; v < vecs; v++) {
+        const unsigned part = v % PARTS;
+        opened *to = o + v / PARTS;
+        w[v].block = panel + v / PARTS * ROWS * row_bytes + g * panel_block_bytes(type);
+        w[v].quad_bytes = (panel_block_bytes(type) - HEAD_BYTES) / QUADS;
+        w[v].codes = type == SL_Q8 ? w[v].block + HEAD_BYTES : to->codes[0];
+        w[v].codes += 4 * SL_VW * part;
+        w[v].scale = to->scale + SL_VW * part;
+        w[v].minimum = to->minimum + SL_VW * part;
+        if (part > 0) continue;
+        fetch_ahead(w[v].block, 0);
+        open_block(type, w[v].block, to);
+    }
+}
+
+/* y of at most BLOCK_TOKENS tokens with the rows of a strip, `vecs` vectors of them. fetch: the
+ * weights are used for the first time. */
 SL_INLINE void strip_matmul(sl__dtype type, const unsigned char *panel, size_t row_bytes,
                             unsigned vecs, uint32_t rows, const tokens8 *x, uint32_t tokens,
-                            float *y, size_t y_stride, opened *o)
+                            bool fetch, float *y, size_t y_stride, opened *o)
 {
     float *s = (float *)(void *)(o + STRIP_VECS / PARTS);
     memset(s, 0, (size_t)tokens * vecs * SL_VW * sizeof *s);
     for (size_t g = 0; g < x->groups; g++) {
         side w[STRIP_VECS];
-        for (unsigned v = 0; v < vecs; v++) {
-            const unsigned char *block =
-                panel + v / PARTS * ROWS * row_bytes + g * panel_block_bytes(type);
-            opened *to = o + v / PARTS;
-            unsigned part = v % PARTS;
-            if (part == 0) {
-                fetch_ahead(block, panel_block_bytes(type));
-                open_block(type, block, to);
-            }
-            w[v].codes = (type == SL_Q8 ? block + HEAD_BYTES : to->codes[0]) + 4 * SL_VW * part;
-            w[v].scale = to->scale + SL_VW * part;
-            w[v].minimum = to->minimum + SL_VW * part;
-        }
+        open_group(type, panel, row_bytes, vecs, g, o, w);
         if (type == SL_Q8)
-            tiles_q8(w, x, tokens, g, s, vecs);
+            tiles_q8(w, x, tokens, g, s, fetch, vecs);
         else
-            tiles_q4(w, x, tokens, g, s, vecs);
+            tiles_q4(w, x, tokens, g, s, fetch, vecs);
     }
     for (uint32_t t = 0; t < tokens; t++)
         memcpy(y + t * y_stride, s + (size_t)t * vecs * SL_VW, rows * sizeof *s);
@@ -280,7 +308,7 @@ SL_INLINE void matmul_q8(sl__dtype type, const unsigned char *w, size_t row_byte
             for (uint32_t r = r0; r < end; r += strip) {
                 uint32_t count = end - r < strip ? end - r : strip;
                 unsigned vecs = count > ROWS || PARTS == STRIP_VECS ? STRIP_VECS : 1;
-                strip_matmul(type, w + r * row_bytes, row_bytes, vecs, count, &block, n,
+                strip_matmul(type, w + r * row_bytes, row_bytes, vecs, count, &block, n, t == 0,
                              y + t * y_stride + r, y_stride, o);
             }
         }
