@@ -181,6 +181,262 @@ static void activations_are_rounded_as_documented(void **state)
     assert_true(isnan(group[2].step) && isnan(group[2].total) && row[128] == 0);
 }
 
+/* ---- the levels against ref ------------------------------------------------------------------ */
+
+static const char *const levels[] = {"avx2", "avxvnni",  "avx512",  "avx512vnni", "amx",
+                                     "neon", "neon_dot", "neon_i8mm"};
+#define LEVELS (sizeof levels / sizeof levels[0])
+
+enum { CANARY = 0x5a, MARGIN = 64 };
+
+/* Memory of `bytes` that begins `off` bytes after an aligned address, canaries around it. */
+struct guarded {
+    unsigned char *base, *at;
+    size_t bytes;
+};
+
+static struct guarded guard(size_t bytes, size_t off)
+{
+    struct guarded m = {.bytes = bytes};
+    m.base = aligned_alloc(64, (bytes + off + 2 * MARGIN + 63) / 64 * 64);
+    assert_non_null(m.base);
+    memset(m.base, CANARY, bytes + off + 2 * MARGIN);
+    m.at = m.base + MARGIN + off;
+    return m;
+}
+
+static void assert_guarded(const struct guarded *m)
+{
+    for (const unsigned char *p = m->base; p < m->at; p++)
+        assert_int_equal(*p, CANARY);
+    for (unsigned i = 0; i < MARGIN; i++)
+        assert_int_equal(m->at[m->bytes + i], CANARY);
+}
+
+static uint32_t below(uint64_t *seed, uint32_t n)
+{
+    return (uint32_t)(((double)noise(seed) + 0.5) * n) % n;
+}
+
+/* Any codes at all, and now and then a scale that is none. */
+static void fill_panels(unsigned char *p, size_t bytes, size_t block_bytes, uint64_t *seed)
+{
+    static const uint16_t odd[] = {0, 0x8000, 0x7f7f, 0xff7f, 0x7f80, 0x7fc0, 0x0001, 0x0080};
+    for (size_t i = 0; i < bytes; i++)
+        p[i] = (unsigned char)below(seed, 256);
+    for (size_t b = 0; b < bytes; b += block_bytes) {
+        for (uint32_t i = 0; i < 2 * SL_PANEL_ROWS; i++) {
+            uint16_t h = sl__f32_to_bf16(noise(seed));
+            if (below(seed, 400) == 0) h = odd[below(seed, 8)];
+            memcpy(p + b + 2 * i, &h, sizeof h);
+        }
+    }
+}
+
+/* Groups of every kind: usual, all zero, tiny, huge, with an infinity or NaN, ties. */
+static void fill_activations(float *x, uint32_t cols, uint64_t *seed)
+{
+    uint32_t kind = 0;
+    for (uint32_t c = 0; c < cols; c++) {
+        if (c % SL_GROUP == 0) kind = below(seed, 40);
+        x[c] = noise(seed);
+        if (kind == 1) x[c] = 0;
+        if (kind == 2) x[c] *= 1e-36f;
+        if (kind == 3) x[c] *= 3e38f;
+        if (kind == 4 && below(seed, 30) == 0) x[c] = below(seed, 2) ? INFINITY : -INFINITY;
+        if (kind == 5 && below(seed, 30) == 0) x[c] = below(seed, 2) ? NAN : -NAN;
+        if (kind == 6) x[c] = (float)below(seed, 255) / 2 - 63.5f;
+        if (kind == 7) x[c] = c % 2 ? -0.0f : 1e-40f;
+    }
+}
+
+/* Of a NaN only that it is one is the same everywhere. */
+static void assert_same_floats(const float *a, const float *b, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (memcmp(a + i, b + i, sizeof *a) != 0) assert_true(isnan(a[i]) && isnan(b[i]));
+    }
+}
+
+struct product {
+    sl__dtype type;
+    uint32_t rows, cols, tokens;
+    size_t row_bytes, x_stride, y_stride, off;
+    struct guarded w, x, x8;
+};
+
+static struct product make_product(sl__dtype type, uint32_t rows, uint32_t cols, uint32_t tokens,
+                                   size_t off, uint64_t *seed)
+{
+    struct product p = {.type = type, .rows = rows, .cols = cols, .tokens = tokens, .off = off};
+    uint64_t bytes;
+    assert_true(sl__dtype_row_bytes(type, cols, &bytes));
+    p.row_bytes = (size_t)bytes;
+    p.x_stride = cols + below(seed, 9);
+    p.y_stride = rows + below(seed, 9);
+    p.w = guard((size_t)sl__panels_rows(rows) * p.row_bytes, off);
+    p.x = guard(((tokens - 1) * p.x_stride + cols) * sizeof(float), off * 4 % 64);
+    p.x8 = guard(tokens * sl__q8_row_bytes(cols), off);
+    fill_panels(p.w.at, p.w.bytes, SL_PANEL_ROWS * sl__dtype_block_bytes(type), seed);
+    memset(p.x.at, 0xff, p.x.bytes); /* NaN between the rows */
+    memset(p.x8.at, 0, p.x8.bytes);
+    for (uint32_t t = 0; t < tokens; t++)
+        fill_activations((float *)(void *)p.x.at + t * p.x_stride, cols, seed);
+    return p;
+}
+
+static void free_product(struct product *p)
+{
+    free(p->w.base);
+    free(p->x.base);
+    free(p->x8.base);
+}
+
+/* Both products, one behind the other. */
+static struct guarded multiply(const sl__kern *kern, const struct product *p)
+{
+    const size_t each = p->tokens * p->y_stride;
+    struct guarded y = guard(2 * each * sizeof(float), p->off * 4 % 64);
+    struct guarded tmp = guard(sl__kern_matmul_tmp(p->cols, p->tokens) * sizeof(float), 4);
+    struct guarded tmp8 = guard(sl__kern_q8_tmp(p->cols, p->tokens) * sizeof(float), 20);
+    float *to = (float *)(void *)y.at;
+    kern->panel_matmul(p->type, p->w.at, p->row_bytes, p->rows, p->cols,
+                       (const float *)(const void *)p->x.at, p->x_stride, p->tokens, to,
+                       p->y_stride, (float *)(void *)tmp.at);
+    kern->panel_matmul_q8(p->type, p->w.at, p->row_bytes, p->rows, p->cols, p->x8.at, p->tokens,
+                          to + each, p->y_stride, (float *)(void *)tmp8.at);
+    assert_guarded(&y);
+    assert_guarded(&tmp);
+    assert_guarded(&tmp8);
+    free(tmp.base);
+    free(tmp8.base);
+    for (size_t t = 0; t < 2 * p->tokens; t++) { /* nothing is written between the rows of y */
+        for (size_t i = p->rows * sizeof(float); i < p->y_stride * sizeof(float); i++)
+            assert_int_equal(y.at[t * p->y_stride * sizeof(float) + i], CANARY);
+    }
+    return y;
+}
+
+/* In one call or in two, whose boundary is a group's. */
+static void quantise(const sl__kern *kern, const struct product *p, uint32_t cut, void *out)
+{
+    const float *x = (const float *)(const void *)p->x.at;
+    kern->quantise_rows(x, p->x_stride, 0, cut, p->cols, p->tokens, out);
+    kern->quantise_rows(x + cut, p->x_stride, cut, p->cols, p->cols, p->tokens, out);
+}
+
+static void assert_same_activations(const struct product *p, const unsigned char *out)
+{
+    const size_t groups = sl__q8_groups(p->cols), row = sl__q8_row_bytes(p->cols);
+    for (uint32_t t = 0; t < p->tokens; t++) {
+        const unsigned char *a = p->x8.at + t * row, *b = out + t * row;
+        assert_memory_equal(a, b, groups * SL_GROUP);
+        for (size_t g = 0; g < groups; g++) {
+            sl__q8_group ga, gb;
+            memcpy(&ga, a + groups * SL_GROUP + g * sizeof ga, sizeof ga);
+            memcpy(&gb, b + groups * SL_GROUP + g * sizeof gb, sizeof gb);
+            assert_same_floats(&ga.step, &gb.step, 1);
+            assert_same_floats(&ga.total, &gb.total, 1);
+            assert_memory_equal(ga.sums, gb.sums, sizeof ga.sums);
+        }
+    }
+}
+
+/* Every level that runs here; false where none does. */
+static bool compare_levels(struct product *p, uint64_t *seed)
+{
+    sl__kern ref, kern;
+    bool any = false;
+    sl__kern_init(&ref, "ref");
+    quantise(&ref, p, 0, p->x8.at);
+    struct guarded expected = multiply(&ref, p);
+    for (size_t l = 0; l < LEVELS; l++) {
+        sl__kern_init(&kern, levels[l]);
+        if (strcmp(kern.level, levels[l]) != 0) continue;
+        struct guarded rounded = guard(p->x8.bytes, p->off);
+        uint32_t cut = below(seed, p->cols / SL_GROUP + 1) * SL_GROUP;
+        memset(rounded.at, 0, rounded.bytes);
+        quantise(&kern, p, cut, rounded.at);
+        assert_guarded(&rounded);
+        assert_same_activations(p, rounded.at);
+        struct guarded y = multiply(&kern, p);
+        for (size_t t = 0; t < 2 * p->tokens; t++)
+            assert_same_floats((float *)(void *)expected.at + t * p->y_stride,
+                               (float *)(void *)y.at + t * p->y_stride, p->rows);
+        free(rounded.base);
+        free(y.base);
+        any = true;
+    }
+    free(expected.base);
+    return any;
+}
+
+static void levels_have_the_bits_of_ref(void **state)
+{
+    (void)state;
+    const uint32_t rounds = getenv("SLUICE_TEST_FAST") ? 60 : 400;
+    uint64_t seed = 11;
+    for (uint32_t i = 0; i < rounds; i++) {
+        uint32_t rows = 1 + below(&seed, 70), cols = 1 + below(&seed, 700);
+        uint32_t tokens = 1 + below(&seed, i % 4 == 0 ? 40 : 8);
+        if (i % 3 == 0) tokens = 1;
+        struct product p = make_product(types[i % TYPES], rows, cols, tokens, below(&seed, 64),
+                                        &seed);
+        bool any = compare_levels(&p, &seed);
+        free_product(&p);
+        if (!any) skip();
+    }
+}
+
+/* Sums that are as large as they can be, where a level might add them up in too few bits. */
+static void the_largest_codes_add_up(void **state)
+{
+    (void)state;
+    uint64_t seed = 12;
+    for (uint32_t i = 0; i < TYPES * 6; i++) {
+        struct product p = make_product(types[i % TYPES], 33, 128, i / TYPES % 2 ? 7 : 1, 0, &seed);
+        float *x = (float *)(void *)p.x.at;
+        for (uint32_t t = 0; t < p.tokens; t++) {
+            for (uint32_t c = 0; c < p.cols; c++)
+                x[t * p.x_stride + c] = i / TYPES / 2 == 0 ? 1.0f : i / TYPES / 2 == 1 ? -1.0f
+                                        : c % 2            ? 1.0f
+                                                           : -1.0f;
+        }
+        size_t block_bytes = SL_PANEL_ROWS * sl__dtype_block_bytes(p.type);
+        for (size_t b = 0; b < p.w.bytes; b += block_bytes)
+            memset(p.w.at + b + 64, 0xff, block_bytes - 64);
+        compare_levels(&p, &seed);
+        free_product(&p);
+    }
+}
+
+/* More tokens and more rows than are worked on in one go; a token alone has the same bits. */
+static void tokens_do_not_change_each_other(void **state)
+{
+    (void)state;
+    uint64_t seed = 13;
+    for (size_t i = 0; i < TYPES; i++) {
+        struct product p = make_product(types[i], 600, 704, 35, 0, &seed);
+        sl__kern kern;
+        sl__kern_init(&kern, NULL);
+        quantise(&kern, &p, 64, p.x8.at);
+        struct guarded all = multiply(&kern, &p);
+        for (uint32_t t = 0; t < p.tokens; t += t < 30 ? 7 : 1) {
+            struct product one = p;
+            one.tokens = 1;
+            one.x.at += t * p.x_stride * sizeof(float);
+            one.x8.at += t * sl__q8_row_bytes(p.cols);
+            struct guarded y = multiply(&kern, &one);
+            for (uint32_t k = 0; k < 2; k++)
+                assert_same_floats((float *)(void *)all.at + (k * p.tokens + t) * p.y_stride,
+                                   (float *)(void *)y.at + k * p.y_stride, p.rows);
+            free(y.base);
+        }
+        free(all.base);
+        free_product(&p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -188,6 +444,9 @@ int main(void)
         cmocka_unit_test(the_layout_is_the_documented_one),
         cmocka_unit_test(products_are_those_of_the_rows),
         cmocka_unit_test(activations_are_rounded_as_documented),
+        cmocka_unit_test(levels_have_the_bits_of_ref),
+        cmocka_unit_test(the_largest_codes_add_up),
+        cmocka_unit_test(tokens_do_not_change_each_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

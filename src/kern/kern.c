@@ -66,12 +66,27 @@ static bool has_avx512(void)
 }
 #endif
 
-/* Lowest first. */
+#if defined(__x86_64__)
+static bool has_avxvnni(void)
+{
+    unsigned a, b, c, d;
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 4) != 0;
+}
+
+static bool has_avx512vnni(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+/* Lowest first; not every processor with the later ones has AVX-VNNI. */
 static const level levels[] = {
     {"ref", always, sl__kern_ref},
 #if defined(__x86_64__)
     {"avx2", has_avx2, sl__kern_avx2},
+    {"avxvnni", has_avxvnni, sl__kern_avxvnni},
     {"avx512", has_avx512, sl__kern_avx512},
+    {"avx512vnni", has_avx512vnni, sl__kern_avx512vnni},
 #endif
 };
 
@@ -85,7 +100,7 @@ void sl__kern_init(sl__kern *kern, const char *max_level)
     }
     memset(kern, 0, sizeof *kern);
     for (size_t i = 0; i <= last; i++) {
-        if (!levels[i].supported()) break;
+        if (!levels[i].supported()) continue;
         levels[i].fill(kern);
         kern->level = levels[i].name;
     }

@@ -40,11 +40,17 @@ void sl__kern_avx2_matmul(sl__kern *kern);
 void sl__kern_avx2_elementwise(sl__kern *kern);
 void sl__kern_avx2_attention(sl__kern *kern);
 void sl__kern_avx2_delta(sl__kern *kern);
+void sl__kern_avx2_panels(sl__kern *kern);
+void sl__kern_avxvnni(sl__kern *kern);
+void sl__kern_avxvnni_panels(sl__kern *kern);
 void sl__kern_avx512(sl__kern *kern);
 void sl__kern_avx512_matmul(sl__kern *kern);
 void sl__kern_avx512_attention(sl__kern *kern);
 void sl__kern_avx512_elementwise(sl__kern *kern);
 void sl__kern_avx512_delta(sl__kern *kern);
+void sl__kern_avx512_panels(sl__kern *kern);
+void sl__kern_avx512vnni(sl__kern *kern);
+void sl__kern_avx512vnni_panels(sl__kern *kern);
 #endif
 
 #endif

@@ -121,7 +121,7 @@ unsigned level_count;
 int find_levels(void **state)
 {
     (void)state;
-    static const char *const names[] = {"ref", "avx2", "avx512"};
+    static const char *const names[] = {"ref", "avx2", "avxvnni", "avx512", "avx512vnni"};
     for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
         sl__kern_init(&levels[level_count], names[i]);
         if (strcmp(levels[level_count].level, names[i]) == 0) level_count++;

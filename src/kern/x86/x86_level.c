@@ -7,6 +7,12 @@ void sl__kern_avx2(sl__kern *kern)
     sl__kern_avx2_elementwise(kern);
     sl__kern_avx2_attention(kern);
     sl__kern_avx2_delta(kern);
+    sl__kern_avx2_panels(kern);
+}
+
+void sl__kern_avxvnni(sl__kern *kern)
+{
+    sl__kern_avxvnni_panels(kern);
 }
 
 void sl__kern_avx512(sl__kern *kern)
@@ -15,4 +21,10 @@ void sl__kern_avx512(sl__kern *kern)
     sl__kern_avx512_attention(kern);
     sl__kern_avx512_elementwise(kern);
     sl__kern_avx512_delta(kern);
+    sl__kern_avx512_panels(kern);
+}
+
+void sl__kern_avx512vnni(sl__kern *kern)
+{
+    sl__kern_avx512vnni_panels(kern);
 }
