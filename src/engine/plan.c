@@ -17,6 +17,10 @@
 #define CONTEXT_LEAST 256u
 #define CHUNK_DEFAULT 512u
 #define CHUNK_MAX 65536u
+#define CHUNK_STREAMED_MAX 4096u
+#define CHUNK_MEMORY_PART 8u
+#define READING_LONG_S 0.5
+#define DISK_BYTES_PER_S 2e9 /* where it was not measured */
 #define MISC_BYTES ((uint64_t)128 << 10) /* descriptions, stacks' first pages, and the like */
 #define STACK_TOUCHED_BYTES ((uint64_t)32 << 10) /* of a compute thread */
 
@@ -102,13 +106,34 @@ static sl_status resolve(sl__plan *plan, const sl__plan_input *in, const sl_engi
     return SL_OK;
 }
 
-/* The largest chunk worth having in a context: a multiple of SL_DELTA_CHUNK, or as asked. */
-static uint32_t largest_chunk(const sl__plan *plan, const sl_engine_options *opt)
+/* Whether reading all experts once takes long enough that fewer, larger chunks are worth memory: in
+ * a chunk of some hundred tokens nearly every expert is read, once. */
+static bool reading_is_long(const sl__plan *plan, const sl__plan_input *in,
+                            const struct needs *needs)
+{
+    uint64_t need;
+    bool all_fit = sl__add_u64(&need, sl__plan_used(plan), needs->cache_maximum) &&
+                   need <= plan->budget;
+    double rate = in->reads->bytes_per_s > 0 ? in->reads->bytes_per_s : DISK_BYTES_PER_S;
+    return !all_fit && (double)needs->cache_maximum / rate > READING_LONG_S;
+}
+
+/* The largest chunk worth having: a multiple of SL_DELTA_CHUNK, or as asked. Where experts are read
+ * from a disk it may grow beyond the usual until its scratch takes a part of what the experts could
+ * have, or it holds the whole context. The plan has all but scratch and cache. */
+static uint32_t largest_chunk(const sl__plan *plan, const sl__plan_input *in,
+                              const sl_engine_options *opt, const struct needs *needs)
 {
     if (opt->chunk_tokens) return opt->chunk_tokens;
     uint32_t chunk = CHUNK_DEFAULT;
     while (chunk > SL_DELTA_CHUNK && chunk / 2 >= plan->context_tokens)
         chunk /= 2;
+    if (!reading_is_long(plan, in, needs)) return chunk;
+    uint64_t used = sl__plan_used(plan);
+    uint64_t part = (plan->budget > used ? plan->budget - used : 0) / CHUNK_MEMORY_PART;
+    while (chunk < CHUNK_STREAMED_MAX && chunk < plan->context_tokens &&
+           scratch_bytes(in->desc, plan, 2 * chunk) <= part)
+        chunk *= 2;
     return chunk;
 }
 
@@ -133,9 +158,11 @@ static uint64_t comfortable_cache(const sl__plan_input *in, const struct needs *
 /* Smaller chunks until the cache has `target` bytes; false where the smallest leave less. Scratch
  * grows with the chunk, and so do the caches of layers with a window. */
 static bool choose_chunk(sl__plan *plan, const sl__plan_input *in, const sl_engine_options *opt,
-                         uint64_t target)
+                         const struct needs *needs, uint64_t target)
 {
-    plan->chunk_tokens = largest_chunk(plan, opt);
+    plan->scratch = 0;
+    plan->state = sl__state_bytes(in->desc, plan->kv, plan->context_tokens, SL_DELTA_CHUNK);
+    plan->chunk_tokens = largest_chunk(plan, in, opt, needs);
     for (;;) {
         plan->scratch = scratch_bytes(in->desc, plan, plan->chunk_tokens);
         plan->state = sl__state_bytes(in->desc, plan->kv, plan->context_tokens,
@@ -159,7 +186,7 @@ static void choose(sl__plan *plan, const sl__plan_input *in, const sl_engine_opt
     uint64_t target = asked ? asked : comfortable_cache(in, needs);
     plan->embedding_resident = true;
     plan->resident = needs->weights;
-    if (choose_chunk(plan, in, opt, target)) return;
+    if (choose_chunk(plan, in, opt, needs, target)) return;
     /* A tied head is the embedding, and is needed whole. */
     if (!in->desc->tied_embedding) {
         plan->embedding_resident = false;
@@ -170,7 +197,7 @@ static void choose(sl__plan *plan, const sl__plan_input *in, const sl_engine_opt
     bool may_shorten = !opt->context_tokens && !opt->expected_tokens;
     while (may_shorten && plan->context_tokens / 2 >= CONTEXT_LEAST && !leaves(plan, least)) {
         plan->context_tokens /= 2;
-        choose_chunk(plan, in, opt, target);
+        choose_chunk(plan, in, opt, needs, target);
     }
 }
 
