@@ -30,7 +30,7 @@ static unsigned char *panel_bit(unsigned char *codes, unsigned c, uint32_t r, un
 static void move_bit(const unsigned char *from, unsigned from_shift, unsigned char *to,
                      unsigned to_shift)
 {
-    unsigned bit = *from >> from_shift & 1u;
+    unsigned bit = (unsigned)*from >> from_shift & 1u;
     *to = (unsigned char)((*to & ~(1u << to_shift)) | bit << to_shift);
 }
 

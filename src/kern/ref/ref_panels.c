@@ -19,13 +19,12 @@ static inline unsigned code_of(sl__dtype type, const unsigned char *codes, unsig
     const unsigned char *four = codes + 4 * r + c % 4; /* of vector 0 */
     switch (type) {
     case SL_Q8: return four[c / 4 * 64];
-    case SL_Q4: return four[c % 32 / 4 * 64] >> (c / 32 * 4) & 15u;
+    case SL_Q4: return (unsigned)four[c % 32 / 4 * 64] >> (c / 32 * 4) & 15u;
     case SL_Q3: {
-        const unsigned char high = four[256 + c % 16 / 8 * 64];
-        return (four[c % 16 / 4 * 64] >> (c / 16 * 2) & 3u) |
-               (high >> (c % 16 / 4 % 2 * 4 + c / 16) & 1u) << 2;
+        const unsigned high = four[256 + c % 16 / 8 * 64], low = four[c % 16 / 4 * 64];
+        return (low >> (c / 16 * 2) & 3u) | (high >> (c % 16 / 4 % 2 * 4 + c / 16) & 1u) << 2;
     }
-    default: return four[c % 16 / 4 * 64] >> (c / 16 * 2) & 3u;
+    default: return (unsigned)four[c % 16 / 4 * 64] >> (c / 16 * 2) & 3u;
     }
 }
 
