@@ -147,7 +147,8 @@ static void figure_prefill(const bench *b, const bench_result *r, bench_figures 
     double compute = (double)r->prefill_ns * (1.0 - f->prefill_wait_share);
     double disk = over(f->prefill_read_bytes * 1e9, bench_disk_best(b));
     f->prefill_grade = over((double)r->prefill_ns, disk > compute ? disk : compute);
-    f->prefill_gain = over(f->token_ns * r->prompt_tokens, (double)r->prefill_ns);
+    f->prefill_again_tok_s = over(r->prompt_tokens * 1e9, measured((double)r->prefill_again_ns));
+    f->prefill_gain = f->compute_ns * f->prefill_again_tok_s / 1e9;
     f->memory_share = over(f->memory_ns, f->compute_ns);
 }
 

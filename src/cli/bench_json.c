@@ -115,6 +115,7 @@ static json_t *figures_json(const bench_figures *f, bool *failed)
     const real_field reals[] = {
         {"prefill_tok_s", f->prefill_tok_s},
         {"prefill_grade", f->prefill_grade},
+        {"prefill_again_tok_s", f->prefill_again_tok_s},
         {"prefill_gain", f->prefill_gain},
         {"memory_share", f->memory_share},
         {"prefill_read_bytes", f->prefill_read_bytes},

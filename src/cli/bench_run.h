@@ -59,6 +59,7 @@ typedef struct bench_result {
     uint64_t *token_ns;           /* [tokens], of the counted ones; owned */
     uint64_t user_ns, system_ns;  /* processor time of the process during those */
     uint64_t compute_ns;          /* a token with all its experts in memory; 0: not measured */
+    uint64_t prefill_again_ns;    /* the prompt again, all its experts in memory; 0: likewise */
     uint64_t rss_peak_bytes;
     bool rss_peak_whole;          /* false: the peak is of samples, one a token */
     bench_pages pages_cold, pages_end; /* before opening; after the counted tokens */
