@@ -281,7 +281,8 @@ static void print_compared(const bench *b, FILE *to)
         bench_figures_of(b, r, &f);
         char decode[64], ratio[64], t[5][CLI_FIGURE];
         size_t speed = offsetof(bench_figures, decode_tok_s);
-        double fill = bench_figure_spread(b, i, offsetof(bench_figures, prefill_again_tok_s)).median;
+        size_t again = offsetof(bench_figures, prefill_again_tok_s);
+        double fill = bench_figure_spread(b, i, again).median;
         if (isnan(fill))
             fill = bench_figure_spread(b, i, offsetof(bench_figures, prefill_tok_s)).median;
         spread_text(decode, bench_figure_spread(b, i, speed), "");

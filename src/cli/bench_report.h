@@ -29,7 +29,7 @@ typedef struct bench_figures {
     double prefill_tok_s, prefill_read_bytes, prefill_wait_share;
     double prefill_grade;   /* over the larger of reading and computing alone */
     double prefill_again_tok_s; /* all experts in memory; NaN: the cache had no room */
-    double prefill_gain;    /* a token's time in decode over that in prefill, both without waiting */
+    double prefill_gain;    /* the same over decode, both without waiting */
     double memory_share;    /* of memory's speed, computing alone */
     double decode_tok_s;                /* tokens over the time of all of them */
     double token_ns, p10_ns, p50_ns, p90_ns; /* token_ns: the mean */
