@@ -40,7 +40,7 @@ static void *take(size_t bytes)
     return p;
 }
 
-/* The same positions everywhere but their first channel: storing all of them takes no time. */
+/* Rows of numbers that repeat after some positions. */
 static void fill(struct bench *b, uint32_t layer, const float *row)
 {
     const uint32_t width = KV_HEADS * DIM;
@@ -121,8 +121,10 @@ int main(int argc, char **argv)
     }
     b.desc = (sl__model_desc){.layer_count = 1, .hidden = 64, .layers = b.layers};
     b.run.desc = &b.desc;
-    size_t bytes = sl__scratch_layout(&b.run.scratch, &b.desc, CHUNK, b.context, threads, NULL);
-    sl__scratch_layout(&b.run.scratch, &b.desc, CHUNK, b.context, threads, take(bytes));
+    size_t bytes = sl__scratch_layout(&b.run.scratch, &b.desc, CHUNK, b.context, threads,
+                                      SL_ACTIVATIONS_F32, NULL);
+    sl__scratch_layout(&b.run.scratch, &b.desc, CHUNK, b.context, threads, SL_ACTIVATIONS_F32,
+                       take(bytes));
     b.q = take((size_t)CHUNK * HEADS * DIM * sizeof(float));
     b.out = take((size_t)CHUNK * HEADS * DIM * sizeof(float));
     for (uint32_t i = 0; i < CHUNK * HEADS * DIM; i++)

@@ -159,7 +159,9 @@ typedef struct sl__kern {
      * tmp: sl__attend_tmp(rows, qk_dim, v_dim) floats, private to the call.
      * Spans are computed one by one and put together as attend_fold does, in order, so that
      * fold(spans [a, b), spans [b, c)) has the bits of spans [a, c) where b = c − 1.
-     * near(1e-5) of ref, which does not fuse */
+     * near(1e-5) of ref, which does not fuse, while A = Σ|q·k|·scale <= 100 for every position that
+     * is seen; beyond, rounding the scores themselves shows: near(1e-5 + 2^-24·A). Of the size of
+     * what is summed, which may cancel; a result below the normal numbers is not near anything */
     void (*attend)(const sl__attend *a, uint32_t first, uint32_t last, float *partial,
                    float *tmp);
 
