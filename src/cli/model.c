@@ -38,8 +38,7 @@ void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *
         {0, "experts-per-token", "K", CLI_U32, &e->experts_per_token, 1, 0,
          "a whole number above 0", "fewer experts than trained: faster, and LOSSY", NULL},
         {0, "activations", "q8|f32", CLI_CHOICE, &opt->activations, 0, 0, NULL,
-         "what weights of 8 bits and fewer are multiplied with (default: q8 where text is "
-         "made, f32 where it is judged)", NULL},
+         "what quantised weights meet (default: q8 making text, f32 judging it)", NULL},
         {0, "exact", NULL, CLI_FLAG, &opt->exact, 0, 0, NULL, "the same as --activations f32",
          NULL},
         {0, "verify-reads", "all|first|none", CLI_CHOICE, &opt->verify, 0, 0, NULL,
