@@ -19,6 +19,8 @@ void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *
          "the expert cache alone (default: what --memory leaves)", NULL},
         {0, "threads", "N", CLI_U32, &e->threads, 1, 1024, "a number from 1 to 1024",
          "compute threads (default: one a core)", NULL},
+        {0, "cpu-mask", "LEVEL", CLI_TEXT, &e->cpu_level, 0, 0, NULL,
+         "the level of kernels, of 'sluice cpu' (default: the highest here)", NULL},
         {0, "io", "auto|uring|pread|mmap", CLI_CHOICE, &opt->io, 0, 0, NULL,
          "how experts are read (default: auto, as the disk was measured)", NULL},
         {0, "direct", "auto|on|off", CLI_CHOICE, &opt->direct, 0, 0, NULL,
