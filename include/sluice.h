@@ -120,6 +120,22 @@ void sl_template_close(sl_template *tmpl); /* NULL is allowed */
 sl_status sl_template_render(const sl_template *tmpl, const char *json, size_t json_size,
                              char **text, size_t *size, sl_error *err);
 
+/* ---- the processor --------------------------------------------------------------------------- */
+
+/* The levels of kernels that this build knows, lowest first: "ref" (plain C), "avx2", …; NULL after
+ * the last. Static strings. A level has the same kernels on every processor that runs it. */
+const char *sl_cpu_level_name(uint32_t i);
+
+typedef struct sl_cpu_info {
+    char brand[64];             /* as the processor calls itself; "" where it does not */
+    uint32_t cores;             /* that this process may use */
+    uint64_t l1_data_bytes, l2_bytes, l3_bytes; /* as the first core sees them; 0: unknown */
+    char features[256];         /* what kernels may use: "avx2 fma f16c", space between */
+    uint32_t levels;            /* bit i: sl_cpu_level_name(i) runs here */
+    const char *level;          /* the highest of them: the default; static string */
+} sl_cpu_info;
+void sl_cpu_info_get(sl_cpu_info *info);
+
 /* ---- engine ---------------------------------------------------------------------------------- */
 
 typedef struct sl_engine sl_engine;
@@ -189,8 +205,8 @@ typedef struct sl_engine_options {
     sl_verify_rule verify;      /* packs only: a checkpoint carries no checksums */
     sl_kv_type kv;
     sl_activations activations;
-    const char *cpu_level;      /* the highest level of kernels, as sl_cpu_level_name says; NULL:
-                                 * the highest here */
+    const char *cpu_level;      /* the level of kernels, of sl_cpu_level_name; NULL: the highest
+                                 * here. SL_EINVAL where it does not run here */
 } sl_engine_options;
 
 /* Opens a model (pack or checkpoint folder, or one .safetensors file beside its config.json):
@@ -209,6 +225,7 @@ typedef struct sl_engine_info {
     uint32_t layers, hidden_size, vocab_size, experts, experts_per_token, trained_experts_per_token;
     uint32_t context_tokens, chunk_tokens, threads;
     sl_kv_type kv;
+    const char *cpu_level;      /* of the kernels that run; static string */
     uint64_t memory_bytes;      /* the budget, resolved */
     uint64_t resident_bytes;    /* weights that stay in memory */
     uint64_t state_bytes;       /* a session's KV cache, DeltaNet and conv state, full context */

@@ -95,9 +95,9 @@ static double bytes_from_memory(const bench *b, const bench_result *r, const ben
     return (resident > 0.0 ? resident : 0.0) + f->needed_bytes;
 }
 
-/* The same token is computed alike in all runs of as many threads (page faults apart), so that the
- * middle of their times stands for each: also for one whose cache has no room for the token's
- * experts. 0: no run measured it. */
+/* The same token is computed alike in all runs of as many threads and the same kernels (page faults
+ * apart), so that the middle of their times stands for each: also for one whose cache has no room
+ * for the token's experts. 0: no run measured it. */
 static double compute_alone(const bench *b, const bench_result *r)
 {
     double times[256];
@@ -106,6 +106,7 @@ static double compute_alone(const bench *b, const bench_result *r)
         const bench_result *other = &b->results[i];
         bool faults = other->info.io == SL_IO_KIND_MMAP;
         if (other->compute_ns && other->info.threads == r->info.threads &&
+            other->info.cpu_level == r->info.cpu_level && /* static strings */
             faults == (r->info.io == SL_IO_KIND_MMAP))
             times[count++] = (double)other->compute_ns;
     }

@@ -100,6 +100,7 @@ static json_t *info_json(const sl_engine_info *info, bool *failed)
     };
     PUT_WHOLES(o, wholes, failed);
     put(o, "family", json_string(info->family), failed);
+    put(o, "cpu_level", json_string(info->cpu_level), failed);
     put(o, "io", json_string(sl_io_kind_name(info->io)), failed);
     put(o, "kv", json_string(sl_kv_type_name(info->kv)), failed);
     put(o, "direct", json_boolean(info->direct), failed);

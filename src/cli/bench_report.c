@@ -113,8 +113,9 @@ static void print_work(const bench *b, const bench_result *r, FILE *to)
     if (r->info.synthetic)
         fprintf(to, "  SYNTHETIC: random weights; speed means something, text does not\n");
     if (uname(&name) == 0)
-        cli_row(to, "machine", "%s %s %s, %" PRIu32 " cores usable, compute threads: %" PRIu32,
-                name.sysname, name.release, name.machine, sl__core_count(), r->info.threads);
+        cli_row(to, "machine", "%s %s %s, %" PRIu32 " cores usable, compute threads: %" PRIu32
+                ", kernels: %s", name.sysname, name.release, name.machine, sl__core_count(),
+                r->info.threads, r->info.cpu_level);
     print_disk(b, to);
     row(to, "memory", b->memory_bytes_per_s > 0.0 ? 1.0 : (double)NAN,
         "%s (threads that read it: %" PRIu32 ")", rate_text(speed, b->memory_bytes_per_s),

@@ -19,6 +19,8 @@ void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *
          "the expert cache alone (default: what --memory leaves)", NULL},
         {0, "threads", "N", CLI_U32, &e->threads, 1, 1024, "a number from 1 to 1024",
          "compute threads (default: one a core)", NULL},
+        {0, "cpu-mask", "LEVEL", CLI_TEXT, &e->cpu_level, 0, 0, NULL,
+         "the level of kernels, of 'sluice cpu' (default: the highest here)", NULL},
         {0, "io", "auto|uring|pread|mmap", CLI_CHOICE, &opt->io, 0, 0, NULL,
          "how experts are read (default: auto, as the disk was measured)", NULL},
         {0, "direct", "auto|on|off", CLI_CHOICE, &opt->direct, 0, 0, NULL,
@@ -38,8 +40,7 @@ void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *
         {0, "experts-per-token", "K", CLI_U32, &e->experts_per_token, 1, 0,
          "a whole number above 0", "fewer experts than trained: faster, and LOSSY", NULL},
         {0, "activations", "q8|f32", CLI_CHOICE, &opt->activations, 0, 0, NULL,
-         "what weights of 8 bits and fewer are multiplied with (default: q8 where text is "
-         "made, f32 where it is judged)", NULL},
+         "what quantised weights meet (default: q8 making text, f32 judging it)", NULL},
         {0, "exact", NULL, CLI_FLAG, &opt->exact, 0, 0, NULL, "the same as --activations f32",
          NULL},
         {0, "verify-reads", "all|first|none", CLI_CHOICE, &opt->verify, 0, 0, NULL,

@@ -1,6 +1,7 @@
 /* Opening and closing a model. */
 #include "engine/engine.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -123,10 +124,29 @@ static sl_status open_cache(sl_engine *engine, const sl_engine_options *opt, sl_
     return sl__mempressure_create(&engine->pressure, least, NULL, err);
 }
 
+/* Says what would have done, where the level that was asked for does not run. */
+static sl_status choose_kernels(sl__kern *kern, const char *asked, sl_error *err)
+{
+    if (sl__kern_init(kern, asked)) return SL_OK;
+    sl_cpu_info cpu;
+    char here[128] = "";
+    bool known = false;
+    sl_cpu_info_get(&cpu);
+    for (uint32_t i = 0; sl_cpu_level_name(i); i++) {
+        const char *name = sl_cpu_level_name(i);
+        size_t used = strlen(here);
+        known = known || strcmp(name, asked) == 0;
+        if (cpu.levels >> i & 1)
+            snprintf(here + used, sizeof here - used, "%s%s", used ? ", " : "", name);
+    }
+    return SL_FAIL(err, SL_EINVAL, "cpu level %.40s: %s; here there are %s", asked,
+                   known ? "this processor does not have it" : "there is none of that name", here);
+}
+
 static sl_status open_parts(sl_engine *engine, const char *path, const sl_engine_options *opt,
                             sl_error *err)
 {
-    sl__kern_init(&engine->run.kern, NULL);
+    SL_TRY(choose_kernels(&engine->run.kern, opt->cpu_level, err));
     SL_TRY(describe(engine, path, opt, err));
     SL_TRY(make_plan(engine, path, opt, err));
     SL_TRY(take_scratch(engine, err));
@@ -217,6 +237,7 @@ void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
         .chunk_tokens = plan->chunk_tokens,
         .threads = plan->threads,
         .kv = plan->kv,
+        .cpu_level = engine->run.kern.level,
         .memory_bytes = plan->budget,
         .resident_bytes = plan->resident,
         .state_bytes = plan->state,

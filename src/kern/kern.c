@@ -2,13 +2,12 @@
 #include "kern/kern.h"
 
 #include <assert.h>
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 #include <math.h>
 #include <string.h>
 
+#include "kern/cpu.h"
 #include "kern/levels.h"
+#include "sluice.h"
 
 size_t sl__kern_matmul_tmp(uint32_t cols, uint32_t tokens)
 {
@@ -37,73 +36,64 @@ size_t sl__attend_tmp(uint32_t rows, uint32_t qk_dim, uint32_t v_dim)
            2 * SL_ATTEND_PANEL;
 }
 
+/* A level is what its base has, then what it has itself: its name alone says which kernels run,
+ * whatever else the processor can do. */
 typedef struct level {
-    const char *name;
-    bool (*supported)(void);
+    const char *name, *base;
+    uint64_t needs; /* SL_CPU_BITs, beyond those of its base */
     void (*fill)(sl__kern *kern);
 } level;
 
-static bool always(void)
-{
-    return true;
-}
-
-#if defined(__x86_64__)
-static bool has_avx2(void)
-{
-    unsigned a, b, c, d;
-    __builtin_cpu_init(); /* asks the CPU, and the OS through xgetbv */
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return false;
-    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
-}
-#endif
-
-#if defined(__x86_64__)
-static bool has_avx512(void)
-{
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-}
-#endif
-
-#if defined(__x86_64__)
-static bool has_avxvnni(void)
-{
-    unsigned a, b, c, d;
-    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 && (a & 1u << 4) != 0;
-}
-
-static bool has_avx512vnni(void)
-{
-    return has_avx512() && __builtin_cpu_supports("avx512vnni");
-}
-#endif
-
-/* Lowest first; not every processor with the later ones has AVX-VNNI. */
+/* Lowest first; a base comes before what builds on it. */
 static const level levels[] = {
-    {"ref", always, sl__kern_ref},
+    {"ref", NULL, 0, sl__kern_ref},
 #if defined(__x86_64__)
-    {"avx2", has_avx2, sl__kern_avx2},
-    {"avxvnni", has_avxvnni, sl__kern_avxvnni},
-    {"avx512", has_avx512, sl__kern_avx512},
-    {"avx512vnni", has_avx512vnni, sl__kern_avx512vnni},
+    {"avx2", "ref", SL_NEEDS_AVX2, sl__kern_avx2},
+    {"avxvnni", "avx2", SL_NEEDS_AVXVNNI, sl__kern_avxvnni},
+    {"avx512", "avx2", SL_NEEDS_AVX512, sl__kern_avx512},
+    {"avx512vnni", "avx512", SL_NEEDS_AVX512VNNI, sl__kern_avx512vnni},
 #endif
 };
 
 #define LEVELS (sizeof levels / sizeof levels[0])
 
-void sl__kern_init(sl__kern *kern, const char *max_level)
+const char *sl_cpu_level_name(uint32_t i)
 {
-    size_t last = max_level == NULL ? LEVELS - 1 : 0;
-    for (size_t i = 0; max_level != NULL && i < LEVELS; i++) {
-        if (strcmp(levels[i].name, max_level) == 0) last = i;
+    return i < LEVELS ? levels[i].name : NULL;
+}
+
+/* LEVELS where there is none of that name. */
+static uint32_t find_level(const char *name)
+{
+    uint32_t i = 0;
+    while (i < LEVELS && strcmp(levels[i].name, name) != 0)
+        i++;
+    return i;
+}
+
+bool sl__kern_level_runs(uint32_t i, uint64_t features)
+{
+    if ((features & levels[i].needs) != levels[i].needs) return false;
+    return !levels[i].base || sl__kern_level_runs(find_level(levels[i].base), features);
+}
+
+static void fill_level(sl__kern *kern, const level *l)
+{
+    if (l->base) fill_level(kern, &levels[find_level(l->base)]);
+    l->fill(kern);
+    kern->level = l->name;
+}
+
+bool sl__kern_init(sl__kern *kern, const char *name)
+{
+    const uint64_t features = sl__cpu_features();
+    uint32_t chosen = 0, asked = name ? find_level(name) : LEVELS;
+    for (uint32_t i = 0; i < LEVELS; i++) {
+        if ((!name || i == asked) && sl__kern_level_runs(i, features)) chosen = i;
     }
     memset(kern, 0, sizeof *kern);
-    for (size_t i = 0; i <= last; i++) {
-        if (!levels[i].supported()) continue;
-        levels[i].fill(kern);
-        kern->level = levels[i].name;
-    }
+    fill_level(kern, &levels[chosen]);
+    return !name || chosen == asked;
 }
 
 /* Whether a comes before b: larger first, then the lower index. */

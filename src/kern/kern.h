@@ -22,6 +22,7 @@
 #ifndef SL_KERN_KERN_H
 #define SL_KERN_KERN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -64,7 +65,7 @@ typedef struct sl__delta_chunk {
 } sl__delta_chunk;
 
 typedef struct sl__kern {
-    const char *level; /* "ref", "avx2", … : the highest level with an entry in this table */
+    const char *level; /* "ref", "avx2", … : as sl_cpu_level_name has it */
 
     /* out[cols] = the row's weights as float; scales: its row of scales. exact */
     void (*dequant_row)(sl__dtype type, const void *row, const void *scales, float *out,
@@ -241,9 +242,9 @@ static inline size_t sl__attend_row(uint32_t v_dim)
 }
 size_t sl__attend_tmp(uint32_t rows, uint32_t qk_dim, uint32_t v_dim);
 
-/* Fills the table with the best that this CPU and OS support, at most `max_level` ("ref", "avx2",
- * …; NULL: no limit). An unknown level leaves ref. */
-void sl__kern_init(sl__kern *kern, const char *max_level);
+/* Fills the table with the kernels of a level ("ref", "avx2", …), NULL: the highest that this CPU
+ * and OS support. False, and ref it is, where the level is unknown or not supported here. */
+bool sl__kern_init(sl__kern *kern, const char *level);
 
 /* The k largest of x[n] (k <= n), by value, ties to the lower index, in decreasing order: ids[k].
  * Returns false where x holds a NaN or an infinity. */

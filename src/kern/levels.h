@@ -25,6 +25,9 @@
 #define SL_DELTA_ROWS 8u  /* tokens, and rows of a state, come in multiples of so many */
 #define SL_DELTA_COLS 32u /* columns of a state that go through all steps while they are in L1 */
 
+/* Whether level `i` (of sl_cpu_level_name) and all that it builds on run with these SL_CPU_BITs. */
+bool sl__kern_level_runs(uint32_t i, uint64_t features);
+
 void sl__kern_ref(sl__kern *kern);
 
 /* One function a source file, called by its level's. */

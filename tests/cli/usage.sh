@@ -44,7 +44,7 @@ usage() {
 
 # ---- help and version
 
-commands=(run inspect pack tokenize detokenize render logits 'eval nll' probe bench synth
+commands=(run inspect pack tokenize detokenize render logits 'eval nll' probe cpu bench synth
     'trace record' 'trace inspect' 'trace simulate')
 
 call --version
@@ -67,8 +67,8 @@ for command in "${commands[@]}"; do
     done
     case $command in
     run | logits | 'eval nll' | 'trace record')
-        for option in memory cache threads io direct io-depth map-advice prefetch ctx chunk \
-            experts-per-token verify-reads; do
+        for option in memory cache threads cpu-mask io direct io-depth map-advice prefetch ctx \
+            chunk experts-per-token verify-reads; do
             grep -q -- "--$option " "$tmp/out" || fail "$command --help lacks --$option"
         done
         ;;

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sluice.h"
+
 static uint64_t random_state;
 
 void check_seed(uint64_t seed)
@@ -73,13 +75,6 @@ float *random_floats(size_t n)
     return p;
 }
 
-float *copy_of(const float *x, size_t n)
-{
-    float *p = floats(n);
-    memcpy(p, x, n * sizeof(float));
-    return p;
-}
-
 void check_buffers(void)
 {
     while (buffer_count > 0) {
@@ -121,17 +116,9 @@ unsigned level_count;
 int find_levels(void **state)
 {
     (void)state;
-    static const char *const names[] = {"ref", "avx2", "avxvnni", "avx512", "avx512vnni"};
-    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
-        sl__kern_init(&levels[level_count], names[i]);
-        if (strcmp(levels[level_count].level, names[i]) == 0) level_count++;
-    }
+    for (uint32_t i = 0; sl_cpu_level_name(i) && level_count < 8; i++)
+        if (sl__kern_init(&levels[level_count], sl_cpu_level_name(i))) level_count++;
     for (unsigned i = 0; i < level_count; i++)
         printf("level %s\n", levels[i].level);
     return 0;
-}
-
-double exact_silu(double x)
-{
-    return x / (1 + exp(-x));
 }

@@ -1,4 +1,4 @@
-/* What the kernel checkers share: random inputs with fixed seeds, guarded memory, comparisons. */
+/* What tests of arithmetic share: random inputs with fixed seeds, guarded memory, comparisons. */
 #ifndef SL_TEST_KERN_CHECK_H
 #define SL_TEST_KERN_CHECK_H
 
@@ -16,15 +16,12 @@ float random_float(float lowest, float highest);
 void *guarded(size_t size, size_t offset);
 float *floats(size_t n); /* NaN, 4-aligned and no more */
 float *random_floats(size_t n);
-float *copy_of(const float *x, size_t n);
 void check_buffers(void);
 
 /* The same bits; any two NaN are the same. */
 void assert_bits(const float *got, const float *want, size_t n, const char *what);
 /* ‖got − want‖ <= bound·‖want‖ */
 void assert_near(const float *got, const double *want, size_t n, double bound, const char *what);
-
-double exact_silu(double x);
 
 /* The levels that this machine has, ref first; find_levels is a group's setup. */
 extern sl__kern levels[8];
