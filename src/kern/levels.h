@@ -56,4 +56,14 @@ void sl__kern_avx512vnni(sl__kern *kern);
 void sl__kern_avx512vnni_panels(sl__kern *kern);
 #endif
 
+#if defined(__aarch64__)
+void sl__kern_neon(sl__kern *kern);
+void sl__kern_neon_panels(sl__kern *kern);
+void sl__kern_neon_panels_q8(sl__kern *kern);
+void sl__kern_dotprod(sl__kern *kern);
+void sl__kern_dotprod_panels(sl__kern *kern);
+void sl__kern_i8mm(sl__kern *kern);
+void sl__kern_i8mm_panels(sl__kern *kern);
+#endif
+
 #endif

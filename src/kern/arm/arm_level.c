@@ -1,0 +1,19 @@
+/* The levels of arm64, each on top of the one before. */
+#include "kern/levels.h"
+
+/* The other kernels are ref's own: four floats are its vector, too. */
+void sl__kern_neon(sl__kern *kern)
+{
+    sl__kern_neon_panels(kern);
+    sl__kern_neon_panels_q8(kern);
+}
+
+void sl__kern_dotprod(sl__kern *kern)
+{
+    sl__kern_dotprod_panels(kern);
+}
+
+void sl__kern_i8mm(sl__kern *kern)
+{
+    sl__kern_i8mm_panels(kern);
+}
