@@ -61,6 +61,7 @@ SL_INLINE void tile_dots(sl__dtype type, const uint8_t *codes, const int8_t *con
     (void)total;
     for (unsigned i = 0; i < 4 * TILE; i++)
         sum[i % 8][i / 8] = vdupq_n_s32(0);
+#pragma GCC unroll 1 /* all four together need more registers than there are */
     for (unsigned u = 0; u < 4; u++, codes += 256) {
         int8x16_t low[TILE / 2], high[TILE / 2];
         for (unsigned t = 0; t < TILE; t += 2) {

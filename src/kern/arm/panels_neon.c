@@ -48,20 +48,27 @@ SL_INLINE void load_minima(const unsigned char *block, float minimum[ROWS])
         vst1q_f32(minimum + 4 * k, panel_minimum(block, k));
 }
 
+SL_INLINE void open_unit(sl__dtype type, const unsigned char *block, unsigned u,
+                         const float minimum[ROWS], float *weights)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        for (unsigned k = 0; k < 4; k++) {
+            float32x4_t w[4];
+            quad_weights(type, block, u, k, i, minimum, w);
+            for (unsigned r = 0; r < 4; r++)
+                vst1q_f32(weights + (4 * u + i) * ROW_LANES + 4 * (4 * k + r), w[r]);
+        }
+    }
+}
+
 SL_INLINE void open_floats(sl__dtype type, const unsigned char *block, float *weights)
 {
     float minimum[ROWS];
     load_minima(block, minimum);
-    for (unsigned u = 0; u < 4; u++) {
-        for (unsigned i = 0; i < 4; i++) {
-            for (unsigned k = 0; k < 4; k++) {
-                float32x4_t w[4];
-                quad_weights(type, block, u, k, i, minimum, w);
-                for (unsigned r = 0; r < 4; r++)
-                    vst1q_f32(weights + (4 * u + i) * ROW_LANES + 4 * (4 * k + r), w[r]);
-            }
-        }
-    }
+    open_unit(type, block, 0, minimum, weights);
+    open_unit(type, block, 1, minimum, weights);
+    open_unit(type, block, 2, minimum, weights);
+    open_unit(type, block, 3, minimum, weights);
 }
 
 /* ---- products with floats -------------------------------------------------------------------- */
