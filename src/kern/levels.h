@@ -58,6 +58,7 @@ void sl__kern_avx512vnni_panels(sl__kern *kern);
 
 #if defined(__aarch64__)
 void sl__kern_neon(sl__kern *kern);
+void sl__kern_neon_matmul(sl__kern *kern);
 void sl__kern_neon_panels(sl__kern *kern);
 void sl__kern_neon_panels_q8(sl__kern *kern);
 void sl__kern_dotprod(sl__kern *kern);

@@ -4,6 +4,7 @@
 /* The other kernels are ref's own: four floats are its vector, too. */
 void sl__kern_neon(sl__kern *kern)
 {
+    sl__kern_neon_matmul(kern);
     sl__kern_neon_panels(kern);
     sl__kern_neon_panels_q8(kern);
 }

@@ -21,7 +21,7 @@
 #ifndef SL_KERN_ARM_BODY_ARM_PANELS_H
 #define SL_KERN_ARM_BODY_ARM_PANELS_H
 
-#include "kern/arm/panel_codes.h"
+#include "kern/arm/arm_panel_codes.h"
 
 #define SL_Q8_TOKENS 32u
 _Static_assert(SL_Q8_TOKENS * SL_PANEL_ROWS + SL_PANEL_ROWS * SL_GROUP / 4 <= SL_Q8_TMP, "tmp");

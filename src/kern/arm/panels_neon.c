@@ -12,7 +12,7 @@
  */
 #include <math.h>
 
-#include "kern/arm/panel_codes.h"
+#include "kern/arm/arm_panel_codes.h"
 
 #define ROWS      SL_PANEL_ROWS
 #define ROW_LANES (4 * ROWS) /* floats of a register of every row */

@@ -4,7 +4,7 @@
 #include <immintrin.h>
 
 #define SL_VW 8
-#include "kern/x86/group_types.h"
+#include "kern/x86/block_ops.h"
 
 /* 64 weights of a row, opened: value i of it is weights 8i … 8i+7. What a type does not use is
  * never computed. */
@@ -120,7 +120,7 @@ SL_INLINE __m256 code_value(const block_codes *o, unsigned i)
                  _mm256_set1_ps(o->addend[i / 2]));
 }
 
-#include "kern/x86/body_groups.h"
+#include "kern/body_groups.h"
 
 void sl__kern_avx2_matmul(sl__kern *kern)
 {

@@ -4,7 +4,7 @@
 #include <immintrin.h>
 
 #define SL_VW 16
-#include "kern/x86/group_types.h"
+#include "kern/x86/block_ops.h"
 
 /* 64 weights of a row, opened: value i of it is weights 16i … 16i+15. What a type does not use is
  * never computed. */
@@ -101,7 +101,7 @@ SL_INLINE __m512 code_value(const block_codes *o, unsigned i)
                  _mm512_set1_ps(o->addend[i]));
 }
 
-#include "kern/x86/body_groups.h"
+#include "kern/body_groups.h"
 
 void sl__kern_avx512_matmul(sl__kern *kern)
 {

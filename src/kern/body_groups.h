@@ -1,18 +1,18 @@
 /* Weights opened a group of 64 at a time, and the product with one token, the weights never leaving
- * the registers: what the levels with wide vectors share. The file that includes this has defined
+ * the registers: what the levels above ref share. The file that includes this has defined
  * SL_VW and
  *
  *     opened       a group, opened; value i of it is weights SL_VW·i … SL_VW·(i + 1) - 1
- *     open_group   (type, bytes, scales that lie apart)
+ *     open_group   (type, bytes, scales that lie apart) -> opened
  *     group_value  (type, &opened, i) -> vec; i is a constant at every call
  *     code_value   (&block_codes, i) -> vec, likewise, of GGUF's blocks (body_blocks.h)
  */
-#ifndef SL_KERN_X86_BODY_GROUPS_H
-#define SL_KERN_X86_BODY_GROUPS_H
+#ifndef SL_KERN_BODY_GROUPS_H
+#define SL_KERN_BODY_GROUPS_H
 
 #include <assert.h>
 
-#include "kern/x86/group_types.h"
+#include "kern/group_types.h"
 
 SL_INLINE void store_weights(const block_codes *o, float out[SL_GROUP])
 {

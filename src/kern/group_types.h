@@ -1,28 +1,8 @@
-/* Bytes of a group of 64 weights, by type; what both wide levels open. */
-#ifndef SL_KERN_X86_GROUP_TYPES_H
-#define SL_KERN_X86_GROUP_TYPES_H
-
-#include <immintrin.h>
+/* Bytes of a group of 64 weights, by type; what all levels above ref open. */
+#ifndef SL_KERN_GROUP_TYPES_H
+#define SL_KERN_GROUP_TYPES_H
 
 #include "kern/body_blocks.h"
-
-SL_INLINE void store_values(int8_t *code, const int8_t table[16], codes16 index)
-{
-    codes_store(code, (codes16)_mm_shuffle_epi8((__m128i)codes_load(table), (__m128i)index));
-}
-
-SL_INLINE codes16 spread_bits(unsigned bits)
-{
-    const __m128i bit = _mm_set1_epi64x((long long)UINT64_C(0x8040201008040201));
-    __m128i both = _mm_shuffle_epi8(_mm_cvtsi32_si128((int)bits),
-                                    _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1));
-    return (codes16)_mm_cmpeq_epi8(_mm_and_si128(both, bit), bit);
-}
-
-SL_INLINE float half_value(uint16_t h)
-{
-    return _cvtsh_ss(h);
-}
 
 SL_INLINE uint32_t group_bytes(sl__dtype type) /* of 64 weights */
 {

@@ -1,7 +1,7 @@
 /* What a block of a panel (base/panels.h) holds, in registers of sixteen bytes: see
  * body_arm_panels.h for units, quads and vectors. Private to the files of this folder. */
-#ifndef SL_KERN_ARM_PANEL_CODES_H
-#define SL_KERN_ARM_PANEL_CODES_H
+#ifndef SL_KERN_ARM_ARM_PANEL_CODES_H
+#define SL_KERN_ARM_ARM_PANEL_CODES_H
 
 #include <arm_neon.h>
 #include <assert.h>
