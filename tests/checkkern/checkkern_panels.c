@@ -292,15 +292,17 @@ static void check_panel_matmul(ck *k)
     check_products(k, false);
 }
 
-/* The largest integers that a group can come to. */
+/* The largest integers that a group can come to; codes of 0 are that where they are made signed. */
 static void check_extremes(ck *k)
 {
     for (unsigned i = 0; i < TYPES; i++) {
-        for (unsigned sign = 0; sign < 3; sign++) {
-            ck_case(k, "%s, all codes the largest", sl__dtype_name(types[i]));
+        for (unsigned end = 0; end < 6; end++) { /* codes: the largest, 0; x: 127, -127, both */
+            const unsigned sign = end % 3;
+            ck_case(k, "%s, all codes the %s", sl__dtype_name(types[i]),
+                    end / 3 ? "least" : "largest");
             product p = random_product(k, types[i], 33, 256, 5, true, false);
             for (size_t b = 0; b < sl__panels_rows(33) * p.row_bytes; b++)
-                p.w.data[b] = 0xff;
+                p.w.data[b] = end / 3 ? 0 : 0xff;
             const unsigned block = SL_PANEL_ROWS * (unsigned)sl__dtype_block_bytes(types[i]);
             for (size_t at = 0; at < sl__panels_rows(33) * p.row_bytes; at += block) {
                 for (unsigned j = 0; j < 32; j++) { /* scales 1, minima -1 */
