@@ -58,6 +58,8 @@ void sl__kern_avx512vnni_panels(sl__kern *kern);
 
 #if defined(__aarch64__)
 void sl__kern_neon(sl__kern *kern);
+void sl__kern_neon_attention(sl__kern *kern);
+void sl__kern_neon_delta(sl__kern *kern);
 void sl__kern_neon_matmul(sl__kern *kern);
 void sl__kern_neon_panels(sl__kern *kern);
 void sl__kern_neon_panels_q8(sl__kern *kern);

@@ -7,6 +7,8 @@ void sl__kern_neon(sl__kern *kern)
     sl__kern_neon_matmul(kern);
     sl__kern_neon_panels(kern);
     sl__kern_neon_panels_q8(kern);
+    sl__kern_neon_attention(kern);
+    sl__kern_neon_delta(kern);
 }
 
 void sl__kern_dotprod(sl__kern *kern)

@@ -1,0 +1,22 @@
+/* src/kern/body_attention.h with fused multiply-add and conversion of halves. */
+#include <arm_neon.h>
+
+#define SL_VW 4
+#include "kern/lanes.h"
+
+SL_INLINE vec attention_fma(vec a, vec b, vec c)
+{
+    return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+
+SL_INLINE vec attention_halves(const uint16_t *p)
+{
+    return (vec)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+
+#include "kern/body_attention.h"
+
+void sl__kern_neon_attention(sl__kern *kern)
+{
+    fill_attention(kern);
+}
