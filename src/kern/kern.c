@@ -52,6 +52,7 @@ static const level levels[] = {
     {"avxvnni", "avx2", SL_NEEDS_AVXVNNI, sl__kern_avxvnni},
     {"avx512", "avx2", SL_NEEDS_AVX512, sl__kern_avx512},
     {"avx512vnni", "avx512", SL_NEEDS_AVX512VNNI, sl__kern_avx512vnni},
+    {"amx", "avx512vnni", SL_NEEDS_AMX, sl__kern_amx},
 #elif defined(__aarch64__)
     {"neon", "ref", SL_NEEDS_NEON, sl__kern_neon},
     {"dotprod", "neon", SL_NEEDS_DOTPROD, sl__kern_dotprod},

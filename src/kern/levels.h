@@ -13,8 +13,9 @@
 #define SL_MM_T_COLS (SL_MM_ROWS * SL_MM_COLS / SL_MM_T_ROWS)
 
 /* What panel_matmul_q8 may keep between the groups of a panel: sums of 32 rows × 32 tokens, a group
- * of two panels opened, and sums of 16 × 16 integers four times. */
-#define SL_Q8_TMP (32u * 32u + 2u * 16u * SL_GROUP / sizeof(float) + 4u * 16u * 16u)
+ * of two panels opened with its scales and minima, 16 × 16 integers four times, and alignment. */
+#define SL_Q8_TMP \
+    (32u * 32u + 2u * (16u * SL_GROUP / sizeof(float) + 2u * 16u) + 4u * 16u * 16u + 16u)
 
 /* What attention's tmp is made of: queries, scaled; scores; a partial result; two panels. Rows of
  * scores are longer than a span, so that rows do not lie a power of two apart. */
@@ -54,6 +55,8 @@ void sl__kern_avx512_delta(sl__kern *kern);
 void sl__kern_avx512_panels(sl__kern *kern);
 void sl__kern_avx512vnni(sl__kern *kern);
 void sl__kern_avx512vnni_panels(sl__kern *kern);
+void sl__kern_amx(sl__kern *kern);
+void sl__kern_amx_panels(sl__kern *kern);
 #endif
 
 #if defined(__aarch64__)

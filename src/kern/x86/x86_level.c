@@ -28,3 +28,8 @@ void sl__kern_avx512vnni(sl__kern *kern)
 {
     sl__kern_avx512vnni_panels(kern);
 }
+
+void sl__kern_amx(sl__kern *kern)
+{
+    sl__kern_amx_panels(kern);
+}
