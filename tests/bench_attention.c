@@ -121,10 +121,9 @@ int main(int argc, char **argv)
     }
     b.desc = (sl__model_desc){.layer_count = 1, .hidden = 64, .layers = b.layers};
     b.run.desc = &b.desc;
-    size_t bytes = sl__scratch_layout(&b.run.scratch, &b.desc, CHUNK, b.context, threads,
-                                      SL_ACTIVATIONS_F32, NULL);
-    sl__scratch_layout(&b.run.scratch, &b.desc, CHUNK, b.context, threads, SL_ACTIVATIONS_F32,
-                       take(bytes));
+    const sl__scratch_needs needs = {.tokens = CHUNK, .context = b.context, .threads = threads};
+    size_t bytes = sl__scratch_layout(&b.run.scratch, &b.desc, &needs, NULL);
+    sl__scratch_layout(&b.run.scratch, &b.desc, &needs, take(bytes));
     b.q = take((size_t)CHUNK * HEADS * DIM * sizeof(float));
     b.out = take((size_t)CHUNK * HEADS * DIM * sizeof(float));
     for (uint32_t i = 0; i < CHUNK * HEADS * DIM; i++)

@@ -86,10 +86,9 @@ static float *run_mixer(struct mixer *m, uint32_t tokens, uint32_t context, uint
 {
     sl_error err = {0};
     float *out = floats((size_t)tokens * HIDDEN);
-    size_t scratch = sl__scratch_layout(&m->run.scratch, &m->desc, chunk, context, threads,
-                                        SL_ACTIVATIONS_F32, NULL);
-    sl__scratch_layout(&m->run.scratch, &m->desc, chunk, context, threads, SL_ACTIVATIONS_F32,
-                       floats(scratch / sizeof(float)));
+    const sl__scratch_needs needs = {.tokens = chunk, .context = context, .threads = threads};
+    size_t scratch = sl__scratch_layout(&m->run.scratch, &m->desc, &needs, NULL);
+    sl__scratch_layout(&m->run.scratch, &m->desc, &needs, floats(scratch / sizeof(float)));
     uint64_t state = sl__state_layout(NULL, &m->desc, m->kv, context, chunk, NULL);
     sl__state_layout(&m->state, &m->desc, m->kv, context, chunk,
                      floats((size_t)state / sizeof(float)));

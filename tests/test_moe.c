@@ -283,13 +283,13 @@ static void open_block(block *b, const sl__moe_desc *moe, layout l, uint32_t thr
     const sl__cache_options cache = {.budget_bytes = sl__cache_minimum(b->run.store, 1),
                                      .verify = SL_VERIFY_FIRST, .layer_count = 1};
     must(sl__cache_create(&b->run.cache, b->run.store, b->io, &cache, &b->err), &b->err);
-    b->scratch_bytes = sl__scratch_layout(&b->run.scratch, &b->desc, TOKENS, 1, threads,
-                                          SL_ACTIVATIONS_F32, NULL);
+    const sl__scratch_needs needs = {.tokens = TOKENS, .context = 1, .threads = threads,
+                                     .plain_experts = true};
+    b->scratch_bytes = sl__scratch_layout(&b->run.scratch, &b->desc, &needs, NULL);
     b->scratch = sl__pages_alloc(b->scratch_bytes);
     assert_non_null(b->scratch);
     memset(b->scratch, 0xff, b->scratch_bytes); /* NaN everywhere */
-    sl__scratch_layout(&b->run.scratch, &b->desc, TOKENS, 1, threads, SL_ACTIVATIONS_F32,
-                       b->scratch);
+    sl__scratch_layout(&b->run.scratch, &b->desc, &needs, b->scratch);
 }
 
 static void close_block(block *b)

@@ -41,7 +41,7 @@ void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *
          "a whole number above 0", "fewer experts than trained: faster, and LOSSY", NULL},
         {0, "activations", "q8|f32", CLI_CHOICE, &opt->activations, 0, 0, NULL,
          "what quantised weights meet (default: q8 making text, f32 judging it)", NULL},
-        {0, "exact", NULL, CLI_FLAG, &opt->exact, 0, 0, NULL, "the same as --activations f32",
+        {0, "exact", NULL, CLI_FLAG, &opt->exact, 0, 0, NULL, "nothing is rounded: --activations f32 --kv f32",
          NULL},
         {0, "verify-reads", "all|first|none", CLI_CHOICE, &opt->verify, 0, 0, NULL,
          "check what is read from a pack: always, once (default), never", NULL},
@@ -94,7 +94,7 @@ sl_status cli_engine_open(sl_engine **engine, sl_session **session, const char *
     options.map_advice = map_advice_of(opt->map_advice);
     bool rounded = opt->activations && strcmp(opt->activations, "q8") == 0 && !opt->exact;
     options.activations = rounded ? SL_ACTIVATIONS_Q8 : SL_ACTIVATIONS_F32;
-    options.kv = kv_of(opt->kv);
+    options.kv = opt->exact ? SL_KV_F32 : kv_of(opt->kv);
     SL_TRY(sl_engine_open(engine, path, &options, err));
     if (!session) return SL_OK;
     sl_status status = sl_session_create(session, *engine, err);

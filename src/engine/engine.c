@@ -82,15 +82,15 @@ static sl_status take_scratch(sl_engine *engine, sl_error *err)
 {
     const sl__plan *plan = &engine->plan;
     sl__scratch *scratch = &engine->run.scratch;
-    size_t forward = sl__scratch_layout(scratch, &engine->desc, plan->chunk_tokens,
-                                        plan->context_tokens, plan->threads, plan->activations,
-                                        NULL);
+    const sl__scratch_needs needs =
+        sl__scratch_needs_of(&engine->desc, engine->store, plan->activations, plan->chunk_tokens,
+                             plan->context_tokens, plan->threads);
+    size_t forward = sl__scratch_layout(scratch, &engine->desc, &needs, NULL);
     size_t logits = (size_t)SL_LOGITS_ROWS * engine->desc.vocab * sizeof(float);
     engine->scratch_bytes = forward + logits + sl__embedding_row_bytes(&engine->desc);
     engine->scratch = sl__pages_alloc(engine->scratch_bytes);
     if (!engine->scratch) return SL_FAIL_NOMEM(err, "scratch");
-    sl__scratch_layout(scratch, &engine->desc, plan->chunk_tokens, plan->context_tokens,
-                       plan->threads, plan->activations, engine->scratch);
+    sl__scratch_layout(scratch, &engine->desc, &needs, engine->scratch);
     engine->logits = (float *)(void *)(engine->scratch + forward);
     engine->embedding_row = engine->scratch + forward + logits;
     return SL_OK;

@@ -34,13 +34,15 @@ uint64_t sl__state_bytes(const sl__model_desc *desc, sl_kv_type kv, uint32_t con
     return bytes < STATE_BYTES_MAX ? bytes + sl__state_table_bytes(desc) : STATE_BYTES_MAX;
 }
 
-static uint64_t scratch_bytes(const sl__model_desc *desc, const sl__plan *plan, uint32_t chunk)
+static uint64_t scratch_bytes(const sl__plan_input *in, const sl__plan *plan, uint32_t chunk)
 {
     sl__scratch unused;
-    uint64_t bytes = sl__scratch_layout(&unused, desc, chunk, plan->context_tokens, plan->threads,
-                                        plan->activations, NULL);
-    bytes += (uint64_t)SL_LOGITS_ROWS * desc->vocab * sizeof(float);
-    return bytes + sl__embedding_row_bytes(desc);
+    const sl__scratch_needs needs =
+        sl__scratch_needs_of(in->desc, in->store, plan->activations, chunk, plan->context_tokens,
+                             plan->threads);
+    uint64_t bytes = sl__scratch_layout(&unused, in->desc, &needs, NULL);
+    bytes += (uint64_t)SL_LOGITS_ROWS * in->desc->vocab * sizeof(float);
+    return bytes + sl__embedding_row_bytes(in->desc);
 }
 
 static uint64_t io_bytes(const sl__reads *reads)
@@ -132,7 +134,7 @@ static uint32_t largest_chunk(const sl__plan *plan, const sl__plan_input *in,
     uint64_t used = sl__plan_used(plan);
     uint64_t part = (plan->budget > used ? plan->budget - used : 0) / CHUNK_MEMORY_PART;
     while (chunk < CHUNK_STREAMED_MAX && chunk < plan->context_tokens &&
-           scratch_bytes(in->desc, plan, 2 * chunk) <= part)
+           scratch_bytes(in, plan, 2 * chunk) <= part)
         chunk *= 2;
     return chunk;
 }
@@ -164,7 +166,7 @@ static bool choose_chunk(sl__plan *plan, const sl__plan_input *in, const sl_engi
     plan->state = sl__state_bytes(in->desc, plan->kv, plan->context_tokens, SL_DELTA_CHUNK);
     plan->chunk_tokens = largest_chunk(plan, in, opt, needs);
     for (;;) {
-        plan->scratch = scratch_bytes(in->desc, plan, plan->chunk_tokens);
+        plan->scratch = scratch_bytes(in, plan, plan->chunk_tokens);
         plan->state = sl__state_bytes(in->desc, plan->kv, plan->context_tokens,
                                       plan->chunk_tokens);
         if (leaves(plan, target)) return true;

@@ -92,12 +92,18 @@ bool sl__experts_take_q8(const sl__moe *moe)
     return moe->layout && (part_takes_q8(moe, SL_PART_GATE) || part_takes_q8(moe, SL_PART_UP));
 }
 
-/* Whether an expert goes the short way of experts_q8.c. */
+bool sl__experts_fused(const sl__moe_desc *m, const sl__expert_layout *layout,
+                       sl_activations activations)
+{
+    bool panels = layout->part[SL_PART_GATE].panels && layout->part[SL_PART_UP].panels &&
+                  layout->part[SL_PART_DOWN].panels;
+    return activations == SL_ACTIVATIONS_Q8 && panels && m->activation == SL_ACTIVATION_SILU &&
+           !m->interleaved && !m->expert_bias;
+}
+
 static bool is_fused(const sl__moe *moe)
 {
-    return moe->m->activation == SL_ACTIVATION_SILU && !moe->m->interleaved &&
-           !moe->m->expert_bias && part_takes_q8(moe, SL_PART_GATE) &&
-           part_takes_q8(moe, SL_PART_UP) && part_takes_q8(moe, SL_PART_DOWN);
+    return sl__experts_fused(moe->m, moe->layout, moe->run->activations);
 }
 
 /* The rows of an expert, and what is computed from them. */

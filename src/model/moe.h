@@ -28,6 +28,11 @@ void sl__fused_run(const sl__run *run, const sl__fused *jobs, uint32_t count);
  * gathers the tokens and leaves the outputs in scratch.moe.rows. */
 void sl__experts_run(const sl__moe *moe, const sl__expert_ref *refs, uint32_t count);
 
+/* Whether a layer's experts go the short way, with nothing but rounded numbers between their
+ * products (experts_q8.c). */
+bool sl__experts_fused(const sl__moe_desc *m, const sl__expert_layout *layout,
+                       sl_activations activations);
+
 /* Whether the layer's experts, or its shared expert, take what goes into their first products
  * rounded to 8 bits. */
 bool sl__experts_take_q8(const sl__moe *moe);

@@ -107,10 +107,20 @@ typedef struct sl__scratch {
     } moe;
 } sl__scratch;
 
+/* What scratch must do for. */
+typedef struct sl__scratch_needs {
+    uint32_t tokens, context, threads;
+    bool q8;            /* some products take their input rounded to 8 bits, */
+    bool q8_experts;    /* and experts of some layer */
+    bool plain_experts; /* experts of some layer have floats between their products */
+} sl__scratch_needs;
+sl__scratch_needs sl__scratch_needs_of(const sl__model_desc *desc, const sl__store *store,
+                                       sl_activations activations, uint32_t tokens,
+                                       uint32_t context, uint32_t threads);
+
 /* Lays the scratch out from base; base NULL only measures. Returns the bytes it takes. */
-size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc, uint32_t tokens,
-                          uint32_t context, uint32_t threads, sl_activations activations,
-                          void *base);
+size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc,
+                          const sl__scratch_needs *needs, void *base);
 
 typedef struct sl__run {
     const sl__model_desc *desc;

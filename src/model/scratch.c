@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/lookback.h"
+#include "model/moe.h"
 #include "model/ranking.h"
 #include "model/routing.h"
 
@@ -78,7 +79,18 @@ static void lay_delta(struct cursor *c, sl__scratch *s, const sl__delta_desc *d)
     s->delta.b = floats(c, t, d->value_heads);
 }
 
-static void lay_moe(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uint32_t hidden)
+static void lay_moe_q8(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uint32_t hidden,
+                       bool experts)
+{
+    size_t slots = experts ? (size_t)s->tokens * m->top_k : 0, row = sl__q8_row_bytes(hidden);
+    s->moe.q8_tokens = take(c, s->tokens, row);
+    s->moe.q8_rows = take(c, slots, row);
+    s->moe.q8_inner = take(c, slots, sl__q8_row_bytes(m->intermediate));
+    s->moe.q8_shared = take(c, s->tokens, sl__q8_row_bytes(m->shared_intermediate));
+}
+
+static void lay_moe(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uint32_t hidden,
+                    const sl__scratch_needs *needs)
 {
     size_t t = s->tokens, slots = t * m->top_k;
     s->moe.router = floats(c, t, m->experts);
@@ -90,7 +102,7 @@ static void lay_moe(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uin
     s->moe.first = numbers(c, (size_t)m->experts + 1);
     s->moe.token = numbers(c, slots);
     s->moe.rows = floats(c, slots, hidden);
-    s->moe.inner = floats(c, slots, 2 * (size_t)m->intermediate);
+    s->moe.inner = floats(c, needs->plain_experts ? slots : 0, 2 * (size_t)m->intermediate);
     s->moe.shared_gate = floats(c, t, m->shared_intermediate);
     s->moe.shared_up = floats(c, t, m->shared_intermediate);
     s->moe.shared_out = floats(c, t, hidden);
@@ -102,16 +114,7 @@ static void lay_moe(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uin
     s->moe.ranked = numbers(c, p * sl__rank_depth(m->experts, m->top_k));
     s->moe.predicted = numbers(c, m->experts);
     s->moe.listed = take(c, m->experts, sizeof(bool));
-}
-
-static void lay_moe_q8(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uint32_t hidden)
-{
-    size_t slots = (size_t)s->tokens * m->top_k, row = sl__q8_row_bytes(hidden);
-    size_t shared = s->tokens * sl__q8_row_bytes(m->shared_intermediate);
-    s->moe.q8_tokens = take(c, s->tokens, row);
-    s->moe.q8_rows = take(c, slots, row);
-    s->moe.q8_inner = take(c, slots, sl__q8_row_bytes(m->intermediate));
-    s->moe.q8_shared = take(c, shared, 1);
+    if (needs->q8) lay_moe_q8(c, s, m, hidden, needs->q8_experts);
 }
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
@@ -122,6 +125,7 @@ static size_t mixer_floats(const sl__layer_desc *l, uint32_t tokens)
     const sl__mla_desc *m = &l->mla;
     switch (l->mixer) {
     case SL_MIXER_ATTENTION:
+        if (a->heads == 0) return 0;
         return larger(sl__kern_matmul_tmp(a->heads * a->head_dim, tokens),
                       sl__look_back_worker_floats(a->heads, a->kv_heads, a->head_dim, a->head_dim,
                                                   tokens));
@@ -138,10 +142,13 @@ static size_t mixer_floats(const sl__layer_desc *l, uint32_t tokens)
 }
 
 /* Floats that one worker may need at once, in the largest of its jobs. */
-static size_t worker_floats(const sl__model_desc *desc, uint32_t tokens)
+static size_t worker_floats(const sl__model_desc *desc, const sl__scratch_needs *needs)
 {
+    const uint32_t tokens = needs->tokens;
     size_t most = sl__kern_matmul_tmp(desc->hidden, tokens);
-    most = larger(most, sl__kern_q8_tmp(desc->hidden, tokens) + SL_FUSED_FLOATS);
+    if (needs->q8) {
+        most = larger(most, sl__kern_q8_tmp(desc->hidden, tokens) + SL_FUSED_FLOATS);
+    }
     for (uint32_t i = 0; i < desc->layer_count; i++) {
         const sl__layer_desc *l = &desc->layers[i];
         most = larger(most, sl__kern_matmul_tmp(l->moe.intermediate, tokens));
@@ -237,10 +244,27 @@ static size_t q8_bytes(const sl__model_desc *desc, uint32_t tokens)
     return tokens * most;
 }
 
-size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc, uint32_t tokens,
-                          uint32_t context, uint32_t threads, sl_activations activations,
-                          void *base)
+sl__scratch_needs sl__scratch_needs_of(const sl__model_desc *desc, const sl__store *store,
+                                       sl_activations activations, uint32_t tokens,
+                                       uint32_t context, uint32_t threads)
 {
+    sl__scratch_needs needs = {.tokens = tokens, .context = context, .threads = threads,
+                               .q8 = activations == SL_ACTIVATIONS_Q8};
+    for (uint32_t i = 0; i < desc->layer_count; i++) {
+        const sl__expert_layout *layout = sl__store_expert_layout(store, i);
+        if (!layout) continue;
+        bool fused = sl__experts_fused(&desc->layers[i].moe, layout, activations);
+        needs.plain_experts |= !fused;
+        for (uint32_t p = 0; p < SL_PART_COUNT; p++)
+            needs.q8_experts |= needs.q8 && layout->part[p].panels;
+    }
+    return needs;
+}
+
+size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc,
+                          const sl__scratch_needs *needs, void *base)
+{
+    const uint32_t tokens = needs->tokens, context = needs->context, threads = needs->threads;
     struct cursor c = {base, 0};
     memset(scratch, 0, sizeof *scratch);
     scratch->tokens = tokens;
@@ -248,9 +272,9 @@ size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc, uint
     scratch->residual = floats(&c, tokens, desc->hidden);
     scratch->normed = floats(&c, tokens, desc->hidden);
     scratch->mixed = floats(&c, tokens, desc->hidden);
-    scratch->worker_floats = worker_floats(desc, tokens);
+    scratch->worker_floats = worker_floats(desc, needs);
     scratch->worker = floats(&c, threads, scratch->worker_floats);
-    if (activations == SL_ACTIVATIONS_Q8) scratch->q8_bytes = q8_bytes(desc, tokens);
+    if (needs->q8) scratch->q8_bytes = q8_bytes(desc, tokens);
     scratch->q8 = take(&c, scratch->q8_bytes, 1);
     scratch->partials_floats = partials_floats(desc, context, threads);
     scratch->partials = floats(&c, 1, scratch->partials_floats);
@@ -266,7 +290,6 @@ size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc, uint
     lay_delta(&c, scratch, &widest.delta);
     most = larger(most, c.used);
     c.used = shared;
-    lay_moe(&c, scratch, &widest.moe, desc->hidden);
-    if (activations == SL_ACTIVATIONS_Q8) lay_moe_q8(&c, scratch, &widest.moe, desc->hidden);
+    lay_moe(&c, scratch, &widest.moe, desc->hidden, needs);
     return larger(most, c.used);
 }

@@ -196,8 +196,7 @@ bad 2 "bench: --compare: more than 16 options in a setting*" \
     --compare "$(printf 'threads=1,%.0s' $(seq 16))threads=1"
 bad 2 "bench: --compare takes at most 31 settings*" \
     --compare "$(printf 'threads=1;%.0s' $(seq 31))threads=1"
-bad 2 "bench: --compare: experts-per-token changes results*" --compare experts-per-token=1
-bad 2 "bench: --compare: kv changes results*" --compare 'kv=f16;threads=1,kv=f32'
+bad 2 "bench: --compare: experts-per-token makes another model*" --compare experts-per-token=1
 bad 2 "bench: --kv takes one of f32|f16|q8, not 'f8'*" --kv f8
 bad 2 "bench: --tokens takes a number from 1 to 1000000, not '0'*" --tokens 0
 bad 2 "bench: --repeat takes a number from 1 to 1000, not '0'*" --repeat 0

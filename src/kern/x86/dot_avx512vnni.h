@@ -1,5 +1,5 @@
-/* The dot products of bytes of AVX-512 VNNI, and body_panels.h over them: for the level of that name
- * and for AMX, which leaves few tokens to it. */
+/* The dot products of bytes of AVX-512 VNNI, and body_panels.h over them: for the level of that
+ * name, and for AMX, which leaves few tokens to it. */
 #ifndef SL_KERN_X86_DOT_AVX512VNNI_H
 #define SL_KERN_X86_DOT_AVX512VNNI_H
 
