@@ -41,8 +41,8 @@ void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *
          "a whole number above 0", "fewer experts than trained: faster, and LOSSY", NULL},
         {0, "activations", "q8|f32", CLI_CHOICE, &opt->activations, 0, 0, NULL,
          "what quantised weights meet (default: q8 making text, f32 judging it)", NULL},
-        {0, "exact", NULL, CLI_FLAG, &opt->exact, 0, 0, NULL, "nothing is rounded: --activations f32 --kv f32",
-         NULL},
+        {0, "exact", NULL, CLI_FLAG, &opt->exact, 0, 0, NULL,
+         "nothing is rounded: --activations f32 --kv f32", NULL},
         {0, "verify-reads", "all|first|none", CLI_CHOICE, &opt->verify, 0, 0, NULL,
          "check what is read from a pack: always, once (default), never", NULL},
     };
