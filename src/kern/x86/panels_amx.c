@@ -10,10 +10,11 @@
  *     tokens 16 … 31   sums 2           sums 3
  *
  * A group has a scale of its own, so that the integers leave the tiles after each; most of the time
- * goes into making them floats. Few tokens are left to AVX-512.
+ * goes into making them floats. While that is done for one group the tiles multiply the next. Few
+ * tokens are left to AVX-512.
  *
  *     tmp, from its first multiple of 64 bytes:
- *     opened [2]   integers [4][16][16]   sums [32 tokens][32 rows]
+ *     step [2]: opened [2], integers [4][16][16]   sums [32 tokens][32 rows]
  */
 #include "kern/x86/dot_avx512vnni.h"
 
@@ -28,6 +29,12 @@ typedef struct tile_config {
     uint16_t bytes[16]; /* a row */
     uint8_t rows[16];
 } tile_config;
+
+/* A group of two panels with up to 32 tokens. */
+typedef struct tile_step {
+    opened panel[2];
+    int32_t integers[4][TILE][TILE]; /* [panel + 2 · (token / 16)] */
+} tile_step;
 
 /* For `first` and `second` tokens (0 to 16) in the two rows of tiles. */
 static void configure(unsigned first, unsigned second)
@@ -44,9 +51,8 @@ static void configure(unsigned first, unsigned second)
     _tile_loadconfig(&c);
 }
 
-/* Two panels, opened, a group of both with up to 32 tokens: integers [panel + 2 · (token / 16)]. */
-static void multiply(const unsigned char *const codes[2], const tokens8 *x, size_t g,
-                     uint32_t tokens, int32_t (*out)[TILE][TILE])
+SL_INLINE void multiply(const unsigned char *const codes[2], const tokens8 *x, size_t g,
+                        uint32_t tokens, int32_t (*out)[TILE][TILE])
 {
     const unsigned char *a = x->row + g * SL_GROUP;
     const size_t stride = x->row_bytes, row = TILE * sizeof(int32_t);
@@ -72,20 +78,20 @@ static void multiply(const unsigned char *const codes[2], const tokens8 *x, size
 }
 
 /* sums[token][32] += what the group's integers stand for. */
-static void add_sums(const opened o[2], const tokens8 *x, size_t g, uint32_t tokens,
-                     const int32_t (*in)[TILE][TILE], float (*sums)[BLOCK])
+SL_INLINE void add_sums(const tile_step *step, const tokens8 *x, size_t g, uint32_t tokens,
+                        float (*sums)[BLOCK])
 {
     const unsigned char *row = x->row;
     vec scale[2], minimum[2];
     for (unsigned p = 0; p < 2; p++) {
-        scale[p] = vec_load(o[p].scale);
-        minimum[p] = vec_load(o[p].minimum);
+        scale[p] = vec_load(step->panel[p].scale);
+        minimum[p] = vec_load(step->panel[p].minimum);
     }
     for (uint32_t t = 0; t < tokens; t++, row += x->row_bytes) {
         sl__q8_group group = group_of(x, row, g);
         for (unsigned p = 0; p < 2; p++) {
             float *to = sums[t] + p * TILE;
-            ivec dot = ivec_load(in[p + t / TILE * 2][t % TILE]);
+            ivec dot = ivec_load(step->integers[p + t / TILE * 2][t % TILE]);
             vec_store(to, add_group(vec_load(to), scale[p], minimum[p], dot, group.step,
                                     group.total));
         }
@@ -95,15 +101,15 @@ static void add_sums(const opened o[2], const tokens8 *x, size_t g, uint32_t tok
 /* Rows of up to two panels with up to 32 tokens. */
 SL_INLINE void tile_strip(sl__dtype type, const unsigned char *panel, size_t row_bytes,
                           uint32_t rows, const tokens8 *x, uint32_t tokens, float *y,
-                          size_t y_stride, opened *o)
+                          size_t y_stride, tile_step step[2])
 {
-    int32_t(*integers)[TILE][TILE] = (int32_t(*)[TILE][TILE])(void *)(o + 2);
-    float(*sums)[BLOCK] = (float(*)[BLOCK])(void *)(integers + 4);
+    float(*sums)[BLOCK] = (float(*)[BLOCK])(void *)(step + 2);
     /* A second panel that is not there is the first again. */
     const size_t second = rows > TILE ? TILE * row_bytes : 0;
     memset(sums, 0, tokens * sizeof *sums);
     for (size_t g = 0; g < x->groups; g++) {
         const unsigned char *codes[2];
+        opened *o = step[g % 2].panel;
         for (unsigned p = 0; p < 2; p++) {
             const unsigned char *block = panel + p * second + g * panel_block_bytes(type);
             for (size_t i = 0; i < panel_block_bytes(type); i += 64)
@@ -111,9 +117,10 @@ SL_INLINE void tile_strip(sl__dtype type, const unsigned char *panel, size_t row
             open_block(type, block, &o[p]);
             codes[p] = type == SL_Q8 ? block + HEAD_BYTES : o[p].codes[0];
         }
-        multiply(codes, x, g, tokens, integers);
-        add_sums(o, x, g, tokens, (const int32_t(*)[TILE][TILE])integers, sums);
+        multiply(codes, x, g, tokens, step[g % 2].integers);
+        if (g > 0) add_sums(&step[(g - 1) % 2], x, g - 1, tokens, sums);
     }
+    add_sums(&step[(x->groups - 1) % 2], x, x->groups - 1, tokens, sums);
     for (uint32_t t = 0; t < tokens; t++)
         memcpy(y + t * y_stride, sums[t], rows * sizeof **sums);
 }
@@ -123,7 +130,7 @@ SL_INLINE void tile_matmul(sl__dtype type, const unsigned char *w, size_t row_by
 {
     const size_t fit = TILES_BYTES / (BLOCK * row_bytes);
     const uint32_t chunk = fit > 1 ? (uint32_t)fit * BLOCK : BLOCK; /* rows that stay in L2 */
-    opened *o = (opened *)(void *)(((uintptr_t)tmp + 63) / 64 * 64);
+    tile_step *step = (tile_step *)(void *)(((uintptr_t)tmp + 63) / 64 * 64);
     for (uint32_t r0 = 0; r0 < rows; r0 += chunk) {
         uint32_t end = rows - r0 < chunk ? rows : r0 + chunk, configured = 0;
         for (uint32_t t = 0; t < tokens; t += BLOCK) {
@@ -133,7 +140,7 @@ SL_INLINE void tile_matmul(sl__dtype type, const unsigned char *w, size_t row_by
             configured = n;
             for (uint32_t r = r0; r < end; r += BLOCK)
                 tile_strip(type, w + r * row_bytes, row_bytes, end - r < BLOCK ? end - r : BLOCK,
-                           &block, n, y + t * y_stride + r, y_stride, o);
+                           &block, n, y + t * y_stride + r, y_stride, step);
         }
     }
     _tile_release();
@@ -144,8 +151,7 @@ static void panel_matmul_tiles(sl__dtype type, const void *w, size_t row_bytes, 
                                size_t y_stride, float *tmp)
 {
     const tokens8 all = {x, sl__q8_row_bytes(cols), sl__q8_groups(cols)};
-    _Static_assert(64 + 2 * sizeof(opened) + 4 * TILE * TILE * sizeof(int32_t) +
-                           BLOCK * BLOCK * sizeof(float) <=
+    _Static_assert(64 + 2 * sizeof(tile_step) + BLOCK * BLOCK * sizeof(float) <=
                        SL_Q8_TMP * sizeof(float),
                    "tmp holds the opened panels, the integers and the sums");
     if (tokens < LEAST) {
