@@ -1,6 +1,6 @@
 /* GGUF files run as they are: the logits of the checkpoint that they were made of, in float types
- * and in blocks, single and split, streamed, packed; and what they are. What is wrong with a file is
- * the matter of test_robust_gguf.c. */
+ * and in blocks, single and split, streamed, packed; and what they are. What is wrong with a file
+ * is the matter of test_robust_gguf.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

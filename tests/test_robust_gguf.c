@@ -280,8 +280,8 @@ static void every_truncation(void **state)
     free(bytes);
 }
 
-/* No checksum guards a GGUF file, so that a change may be a model of its own; but what comes back is
- * numbers or an error. */
+/* No checksum guards a GGUF file, so that a change may be a model of its own; but what comes back
+ * is numbers or an error. */
 static void flipped_bits(void **state)
 {
     (void)state;
