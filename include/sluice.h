@@ -102,9 +102,10 @@ const char *sl_detokenizer_finish(sl_detokenizer *detok, size_t *size);
 typedef struct sl_template sl_template;
 
 /* Opens the template of a model: a pack, a checkpoint folder or its one .safetensors file
- * (chat_template.jinja, else the chat_template of tokenizer_config.json), or a file itself: such a
- * tokenizer_config.json, or any other file, which is the template. A model may have another one
- * named tool_use, which is taken where there are tools. The caller closes it. */
+ * (chat_template.jinja, else the chat_template of tokenizer_config.json), its GGUF file (any part
+ * of a split one), or a file itself: such a tokenizer_config.json, or any other file, which is the
+ * template. A model may have another one named tool_use, which is taken where there are tools. The
+ * caller closes it. */
 sl_status sl_template_open(sl_template **out, const char *path, sl_error *err);
 /* The same from text; name (NULL: "template") is for messages, which say line and column. */
 sl_status sl_template_parse(sl_template **out, const char *text, size_t size, const char *name,
@@ -209,9 +210,9 @@ typedef struct sl_engine_options {
                                  * here. SL_EINVAL where it does not run here */
 } sl_engine_options;
 
-/* Opens a model (pack or checkpoint folder, or one .safetensors file beside its config.json):
- * reads headers, then the resident part; no expert. opt may be NULL. The caller closes it after
- * its sessions are destroyed. */
+/* Opens a model (pack or checkpoint folder, one .safetensors file beside its config.json, or a GGUF
+ * file, any part of a split one): reads headers, then the resident part; no expert. opt may be
+ * NULL. The caller closes it after its sessions are destroyed. */
 sl_status sl_engine_open(sl_engine **out, const char *path, const sl_engine_options *opt,
                          sl_error *err);
 void sl_engine_close(sl_engine *engine); /* NULL is allowed */
@@ -343,7 +344,7 @@ void sl_engine_generation_defaults(const sl_engine *engine, sl_generation_defaul
 /* What a model is, from its headers alone. */
 typedef struct sl_model_info {
     char family[32];
-    char format[16];            /* "safetensors" or "pack" */
+    char format[16];            /* "safetensors", "gguf" or "pack" */
     uint32_t layers;            /* the sum of the next four */
     uint32_t linear_layers, full_layers, latent_layers, window_layers;
     uint32_t dense_layers;      /* of layers: those without routed experts */

@@ -19,6 +19,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/fail.h"
+#include "gguf_convert.h"
 #include "golden.h"
 #include "test_env.h"
 
@@ -108,12 +110,28 @@ static sl_status open_model(const char *path, sl_error *err)
 
 static sl_status open_checkpoint(sl_error *err) { return open_model("data/qwen3_5_moe_text", err); }
 static sl_status open_pack(sl_error *err) { return open_model(pack, err); }
+static sl_status open_gguf(sl_error *err)
+{
+    char path[400];
+    sl_template *tmpl = NULL;
+    snprintf(path, sizeof path, "%s/model.gguf", dir);
+    SL_TRY(sl_template_open(&tmpl, path, err));
+    sl_template_close(tmpl);
+    return open_model(path, err);
+}
 
 static void opening(void **state)
 {
     (void)state;
     fail_each("checkpoint", open_checkpoint);
     fail_each("pack", open_pack);
+    const gguf_recipe recipe = {.matrices = GGUF_Q8_0,
+                                .experts = {GGUF_Q8_0, GGUF_Q4_0, GGUF_BF16},
+                                .vocabulary = true};
+    char path[400];
+    snprintf(path, sizeof path, "%s/model.gguf", dir);
+    gguf_convert("data/qwen3_5_moe_text", path, &recipe);
+    fail_each("GGUF", open_gguf);
 }
 
 static sl_status inspect_model(sl_error *err)

@@ -1,9 +1,12 @@
-/* The files of a model, one after the other: a folder is listed, not descended into. */
+/* The files of a model, one after the other: a folder is listed, not descended into, and a part of
+ * a split GGUF file, NAME-00001-of-00003.gguf, stands for all. */
 #include "cli/bench_cold.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -19,11 +22,27 @@ static void visit_file(const char *path, file_fn fn, void *ctx)
     close(fd);
 }
 
+static void visit_parts(const char *path, file_fn fn, void *ctx)
+{
+    const size_t tail = sizeof "-00001-of-00001.gguf" - 1;
+    char part[SL_PATH_MAX];
+    size_t size = strlen(path), at = size > tail ? size - tail : 0;
+    unsigned number, count = 0;
+    if (sscanf(path + at, "-%5u-of-%5u.gguf", &number, &count) != 2 || size >= sizeof part) {
+        visit_file(path, fn, ctx);
+        return;
+    }
+    for (unsigned i = 1; i <= count; i++) {
+        snprintf(part, sizeof part, "%.*s-%05u%s", (int)at, path, i, path + at + 6);
+        visit_file(part, fn, ctx);
+    }
+}
+
 static void visit(const char *path, file_fn fn, void *ctx)
 {
     DIR *folder = opendir(path);
     if (!folder) {
-        visit_file(path, fn, ctx);
+        visit_parts(path, fn, ctx);
         return;
     }
     const struct dirent *entry;

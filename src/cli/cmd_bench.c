@@ -281,7 +281,8 @@ const cli_command cli_cmd_bench = {
     .name = "bench",
     .args = "[MODEL] [options]",
     .summary = "Measure speed from a cold start, beside what would bound it",
-    .details = "MODEL is a pack, or a checkpoint's folder or file; without it the demo runs.\n"
+    .details = "MODEL is a pack, a checkpoint's folder or file, or a GGUF file; without it the\n"
+               "demo runs.\n"
                "Every run opens the model cold, prefills a prompt, warms up, and times tokens\n"
                "whose ids are the same in all runs. Ctrl-C ends with what was measured so far.\n",
     .args_max = 1,

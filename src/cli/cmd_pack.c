@@ -78,10 +78,10 @@ const cli_command cli_cmd_pack = {
     .name = "pack",
     .args = "SRC DST [options]",
     .summary = "Write a model in the layout that is fastest to read",
-    .details = "SRC is a checkpoint folder or a pack. DST is a folder that appears when it is\n"
-               "complete; until then it grows as DST.partial, and after Ctrl-C the same command\n"
-               "goes on where it stopped. Fewer bits are LOSSY: smaller and faster to read, and\n"
-               "further from the original answers.\n",
+    .details = "SRC is a checkpoint folder, a GGUF file or a pack. DST is a folder that appears\n"
+               "when it is complete; until then it grows as DST.partial, and after Ctrl-C the\n"
+               "same command goes on where it stopped. Fewer bits are LOSSY: smaller and faster\n"
+               "to read, and further from the original answers.\n",
     .args_min = 2,
     .args_max = 2,
     .run = run_command,

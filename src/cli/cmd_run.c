@@ -295,7 +295,8 @@ const cli_command cli_cmd_run = {
     .name = "run",
     .args = "[MODEL] -p TEXT [options]",
     .summary = "Continue a text, and say how fast",
-    .details = "MODEL is a pack, or a checkpoint's folder or file; without it the demo runs.\n"
+    .details = "MODEL is a pack, a checkpoint's folder or file, or a GGUF file; without it the\n"
+               "demo runs.\n"
                "The text goes to standard output as it comes, a table of figures to standard\n"
                "error.\n"
                "Ctrl-C ends the text; a second one ends the program.\n",

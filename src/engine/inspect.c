@@ -3,11 +3,9 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/checked.h"
 #include "base/fail.h"
-#include "base/file.h"
 #include "base/sysmem.h"
 #include "engine/synth.h"
 
@@ -112,8 +110,7 @@ static void describe(struct inspector *in)
     const sl__model_desc *desc = &in->desc;
     sl_model_info *info = in->info;
     snprintf(info->family, sizeof info->family, "%s", desc->family);
-    snprintf(info->format, sizeof info->format, "%s",
-             sl__store_is_pack(in->store) ? "pack" : "safetensors");
+    snprintf(info->format, sizeof info->format, "%s", sl__store_format(in->store));
     sl__synth_mark mark;
     info->synthetic = sl__synth_read_mark(sl__store_config(in->store), &mark);
     info->synthetic_uniform = mark.uniform;
@@ -150,7 +147,6 @@ static void describe(struct inspector *in)
 
 static sl_status inspect(struct inspector *in, const char *path, sl_error *err)
 {
-    char text[SL_PATH_MAX];
     sl_model_info *info = in->info;
     SL_TRY(sl__store_open(&in->store, path, err));
     SL_TRY(sl__model_describe(&in->desc, &in->family, in->store, &in->arena, err));
@@ -158,16 +154,9 @@ static sl_status inspect(struct inspector *in, const char *path, sl_error *err)
     SL_TRY(count_resident(in, err));
     SL_TRY(count_experts(in, err));
     count_ignored(in);
-    uint64_t tokenizer_bytes = 0; /* about its file's size, where it is compiled exactly */
-    int fd;
-    info->has_tokenizer = sl__store_tokenizer_path(in->store, text, sizeof text);
-    if (info->has_tokenizer) {
-        SL_TRY(sl__file_open(text, &fd, &tokenizer_bytes, err));
-        close(fd);
-    }
-    info->has_chat_template =
-        sl__path_join(text, sizeof text, sl__store_folder(in->store), "chat_template.jinja",
-                      NULL) == SL_OK && sl__file_exists(text);
+    uint64_t tokenizer_bytes = sl__store_tokenizer_bytes(in->store);
+    info->has_tokenizer = tokenizer_bytes > 0;
+    info->has_chat_template = sl__store_has_template(in->store);
     info->free_memory_bytes = sl__mem_available();
     const sl__reads reads = {.kind = SL_IO_KIND_PREAD};
     const sl__plan_input plan = {.reads = &reads, .desc = &in->desc, .family = in->family,

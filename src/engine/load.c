@@ -1,8 +1,10 @@
 /* The resident part: every tensor that all tokens need, read once into one block. Matrices stay in
- * the type they are stored in; vectors become float32, with the "1 +" of zero-centred norms added.
+ * the type they are stored in; vectors become float32, with the "1 +" of zero-centred norms added
+ * and what a converter did to them undone.
  */
 #include "engine/engine.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,6 +95,23 @@ struct loader {
     char *picked; /* where the role that is being put together from picked rows begins */
 };
 
+/* x ← log(−x). What grows is no decay: such a file was made with other rules. */
+static sl_status undo_minus_exp(const struct loader *l, const sl__tensor_spec *spec, float *x,
+                                sl_error *err)
+{
+    char name[SL_STORE_NAME_MAX];
+    const sl__store *store = l->engine->store;
+    for (uint32_t i = 0; i < spec->cols; i++) {
+        if (!(x[i] <= 0)) {
+            return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: element %u is %g; decays are negative",
+                           sl__store_path(store), sl__store_name_in_file(store, spec->name, name),
+                           i, (double)x[i]);
+        }
+        x[i] = logf(-x[i]);
+    }
+    return SL_OK;
+}
+
 /* A few numbers of any weight type → float32. The staging memory is freed again. */
 static sl_status load_vector(const struct loader *l, const sl__tensor_spec *spec,
                              const sl__tensor *tensor, float *out, sl_error *err)
@@ -104,6 +123,7 @@ static sl_status load_vector(const struct loader *l, const sl__tensor_spec *spec
         l->engine->run.kern.dequant_row(tensor->dtype, raw, NULL, out, spec->cols);
         for (uint32_t i = 0; i < spec->cols; i++)
             out[i] += spec->add;
+        if (spec->minus_exp) status = undo_minus_exp(l, spec, out, err);
     }
     free(raw);
     return status;

@@ -351,6 +351,15 @@ static sl_status copy_file(struct packer *p, const char *name, sl_error *err)
     return status;
 }
 
+/* A template that the file of the weights holds becomes a file of its own. */
+static sl_status pack_template(struct packer *p, sl_error *err)
+{
+    static const char name[] = "chat_template.jinja";
+    const char *text = sl__store_template(p->store);
+    if (!text) return copy_file(p, name, err);
+    return sl__pack_writer_file(p->writer, name, text, strlen(text), err);
+}
+
 /* ---- planning -------------------------------------------------------------------------------- */
 
 /* Nothing is lost unless it was asked for by name. */
@@ -543,7 +552,7 @@ static sl_status pack(struct packer *p, const char *src, const char *dst, sl_err
     for (size_t i = 0; i < p->layer_count; i++)
         SL_TRY(pack_layer(p, p->layers[i].layer, err));
     SL_TRY(pack_tokenizer(p, err));
-    SL_TRY(copy_file(p, "chat_template.jinja", err));
+    SL_TRY(pack_template(p, err));
     SL_TRY(sl__pack_writer_commit(p->writer, err));
     return p->opt->verify ? verify_pack(p, dst, err) : SL_OK;
 }

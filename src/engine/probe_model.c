@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "engine/engine.h"
+#include "format/gguf.h"
 #include "io/probe.h"
 
 /* Of a file that is no model: about an expert of a large one. */
@@ -145,9 +146,10 @@ static sl_status probe_plain(sl_probe_result *out, const char *path, const sl_pr
     return status;
 }
 
-/* One .safetensors file with its configuration beside it is a model. */
+/* A GGUF file is a model, and so is one .safetensors file with its configuration beside it. */
 static bool is_model_file(const char *path)
 {
+    if (sl__gguf_is(path)) return true;
     static const char ending[] = ".safetensors";
     char folder[SL_PATH_MAX], config[SL_PATH_MAX];
     size_t size = strlen(path);

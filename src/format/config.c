@@ -24,8 +24,9 @@ typedef struct place {
     char within[sizeof(((sl__config *)0)->path) + KEY_MAX + 2]; /* "PATH: a", for the message */
 } place;
 
-static sl_status take_root(sl__config *out, json_t *root, const char *path, sl_error *err)
+sl_status sl__config_take(sl__config *out, json_t *root, const char *path, sl_error *err)
 {
+    *out = (sl__config){0};
     if (!json_is_object(root)) {
         json_decref(root);
         return SL_FAIL(err, SL_EFORMAT, "%s: expected an object", path);
@@ -41,19 +42,19 @@ static sl_status take_root(sl__config *out, json_t *root, const char *path, sl_e
 
 sl_status sl__config_load(sl__config *out, const char *path, sl_error *err)
 {
-    *out = (sl__config){0};
     json_t *root;
+    *out = (sl__config){0};
     SL_TRY(sl__json_load(path, CONFIG_BYTES_MAX, &root, err));
-    return take_root(out, root, path, err);
+    return sl__config_take(out, root, path, err);
 }
 
 sl_status sl__config_parse(sl__config *out, const char *text, size_t size, const char *path,
                            sl_error *err)
 {
-    *out = (sl__config){0};
     json_t *root;
+    *out = (sl__config){0};
     SL_TRY(sl__json_parse(text, size, path, &root, err));
-    return take_root(out, root, path, err);
+    return sl__config_take(out, root, path, err);
 }
 
 void sl__config_free(sl__config *config)

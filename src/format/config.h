@@ -20,6 +20,8 @@ sl_status sl__config_load(sl__config *out, const char *path, sl_error *err);
 /* From text in memory; path is for messages. */
 sl_status sl__config_parse(sl__config *out, const char *text, size_t size, const char *path,
                            sl_error *err);
+/* From parsed JSON, which it owns from then on, whatever the result. */
+sl_status sl__config_take(sl__config *out, json_t *root, const char *path, sl_error *err);
 void sl__config_free(sl__config *config);
 
 /* The value of key, or NULL; a JSON null counts as absent. "a.b" looks for b inside object a. */

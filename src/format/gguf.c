@@ -119,7 +119,7 @@ static int compare_tensors(const void *a, const void *b)
     return order ? order : (x->file > y->file) - (x->file < y->file);
 }
 
-static sl_status sort_tensors(sl__gguf_set *set, sl_error *err)
+sl_status sl__gguf_sort_tensors(sl__gguf_set *set, sl_error *err)
 {
     if (set->tensor_count == 0) return SL_OK;
     qsort(set->tensors, set->tensor_count, sizeof *set->tensors, compare_tensors);
@@ -150,7 +150,7 @@ static sl_status open_all(sl__gguf_set *set, const char *path, sl_error *err)
     for (uint32_t i = set->file_count; i-- > 0;)
         SL_TRY(read_file(set, i, err));
     SL_TRY(check_total(set, err));
-    return sort_tensors(set, err);
+    return sl__gguf_sort_tensors(set, err);
 }
 
 sl_status sl__gguf_open(sl__gguf_set *out, const char *path, sl_error *err)

@@ -134,5 +134,7 @@ sl_status sl__gguf_string(const sl__gguf_set *set, const char *name, const char 
  * there. */
 sl_status sl__gguf_read_header(sl__gguf_set *set, uint32_t file, int fd, const void *bytes,
                                size_t have, sl_error *err);
+/* Sorts the tensors of all files by name, as sl__gguf_find needs them; none may occur twice. */
+sl_status sl__gguf_sort_tensors(sl__gguf_set *set, sl_error *err);
 
 #endif

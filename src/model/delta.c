@@ -70,7 +70,7 @@ static sl__delta_chunk inner_chunk(const struct job *job, uint32_t h, uint32_t t
     const sl__scratch *s = &job->run->scratch;
     size_t in_stride = sl__delta_conv_width(d), out_stride = sl__delta_value_width(d);
     uint32_t key_width = sl__delta_key_width(d);
-    uint32_t key_head = h / (d->value_heads / d->key_heads);
+    uint32_t key_head = sl__delta_key_head(d, h);
     const float *row = s->delta.conv + t * in_stride, *q = row + (size_t)key_head * d->key_dim;
     return (sl__delta_chunk){
         .state = job->state->delta + (size_t)h * d->key_dim * d->value_dim,
@@ -130,7 +130,8 @@ static void run_delta(struct job *job)
 {
     const sl__delta_desc *d = job->d;
     uint32_t wanted = 2 * sl__pool_threads(job->run->pool);
-    uint32_t share = d->value_heads / d->key_heads;
+    /* Heads of a task lie together and share a key head; tiled, neighbours share none. */
+    uint32_t share = d->tiled ? 1 : d->value_heads / d->key_heads;
     uint64_t work = (uint64_t)job->tokens * sl__delta_value_width(d) * d->key_dim * 4;
     if (job->tokens == 1) {
         job->heads = 1;

@@ -115,16 +115,18 @@ sl_status sl__model_find(const sl__tensor **out, const sl__store *store,
 {
     const char *path = sl__store_path(store);
     const sl__tensor *tensor = sl__store_find(store, spec->name);
-    if (!tensor) return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s is missing", path, spec->name);
+    char shown[SL_STORE_NAME_MAX];
+    const char *name = sl__store_name_in_file(store, spec->name, shown);
+    if (!tensor) return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s is missing", path, name);
     if (!is_weight_type(tensor->dtype)) {
-        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: tensor %s: type %s is not supported", path,
-                       spec->name, sl__dtype_name(tensor->dtype));
+        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: tensor %s: type %s is not supported", path, name,
+                       sl__dtype_name(tensor->dtype));
     }
     if (!shape_fits(tensor, spec)) {
         char shape[128];
         return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: shape %s, but the configuration asks for "
-                       "[%u, %u]", path, spec->name, show_shape(tensor, shape, sizeof shape),
-                       spec->rows, spec->cols);
+                       "[%u, %u]", path, name, show_shape(tensor, shape, sizeof shape), spec->rows,
+                       spec->cols);
     }
     *out = tensor;
     return SL_OK;
@@ -154,6 +156,13 @@ static void expert_name(const struct binding *b, const char *pattern, uint32_t e
     }
 }
 
+static sl_status missing(const struct binding *b, const char *name, sl_error *err)
+{
+    char shown[SL_STORE_NAME_MAX];
+    return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s is missing", sl__store_path(b->store),
+                   sl__store_name_in_file(b->store, name, shown));
+}
+
 static sl_status find_expert_tensor(const sl__tensor **out, const struct binding *b,
                                     const char *pattern, uint32_t expert, const char *suffix,
                                     sl_error *err)
@@ -161,15 +170,14 @@ static sl_status find_expert_tensor(const sl__tensor **out, const struct binding
     char name[256];
     expert_name(b, pattern, expert, suffix, name);
     *out = sl__store_find(b->store, name);
-    if (*out) return SL_OK;
-    return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s is missing", sl__store_path(b->store), name);
+    return *out ? SL_OK : missing(b, name, err);
 }
 
-static bool has_fused(const struct binding *b, const char *suffix)
+static bool has(const struct binding *b, const char *pattern, const char *suffix)
 {
     char name[256];
-    if (!b->names->fused_gate_up || !suffix) return false;
-    expert_name(b, b->names->fused_gate_up, 0, suffix, name);
+    if (!pattern || !suffix) return false;
+    expert_name(b, pattern, 0, suffix, name);
     return sl__store_find(b->store, name) != NULL;
 }
 
@@ -177,7 +185,7 @@ static bool has_fused(const struct binding *b, const char *suffix)
 static sl_status check_stack(const struct binding *b, const sl__tensor *tensor, uint32_t dims,
                              const uint32_t *want, sl_error *err)
 {
-    char shape[128], wanted[128] = "[";
+    char shape[128], name[SL_STORE_NAME_MAX], wanted[128] = "[";
     bool same = tensor->dims == dims;
     for (uint32_t i = 0; i < dims; i++) {
         size_t n = strlen(wanted);
@@ -186,8 +194,8 @@ static sl_status check_stack(const struct binding *b, const sl__tensor *tensor, 
     }
     if (same) return SL_OK;
     return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: shape %s, but the configuration asks for %s]",
-                   sl__store_path(b->store), tensor->name, show_shape(tensor, shape, sizeof shape),
-                   wanted);
+                   sl__store_path(b->store), sl__store_name_in_file(b->store, tensor->name, name),
+                   show_shape(tensor, shape, sizeof shape), wanted);
 }
 
 /* Finds one fused tensor (blocks: and its scales) of `rows` x `cols` matrices, as a piece of expert
@@ -234,6 +242,30 @@ static sl_status fused_pieces(const struct binding *b, bool blocks, sl_error *er
         piece[SL_PART_DOWN] = down;
         piece[SL_PART_UP] = both; /* not looked at where it is absent */
         piece[SL_PART_UP].first_row += inner;
+    }
+    return SL_OK;
+}
+
+/* One tensor a part, [experts, rows, cols], named so in every family. */
+static const char *const stacks[SL_PART_COUNT] = {
+    "mlp.experts.gate_proj", "mlp.experts.up_proj", "mlp.experts.down_proj"};
+
+static bool has_stacks(const struct binding *b)
+{
+    return has(b, stacks[SL_PART_GATE], "") || has(b, stacks[SL_PART_UP], "");
+}
+
+static sl_status stacked_pieces(const struct binding *b, sl_error *err)
+{
+    for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
+        const sl__tensor *tensor;
+        const uint32_t want[] = {b->moe->experts, b->rows[part], b->cols[part]};
+        SL_TRY(find_expert_tensor(&tensor, b, stacks[part], 0, "", err));
+        SL_TRY(check_stack(b, tensor, 3, want, err));
+        for (uint32_t e = 0; e < b->moe->experts; e++) {
+            b->pieces[(size_t)e * SL_PART_COUNT + part] = (sl__expert_piece){
+                .tensor = tensor, .first_row = (uint64_t)e * b->rows[part]};
+        }
     }
     return SL_OK;
 }
@@ -292,9 +324,11 @@ sl_status sl__model_bind_experts(sl__store *store, const sl__family *family,
     family->layer_prefix(desc, layer, b.prefix);
     b.pieces = calloc((size_t)moe->experts * SL_PART_COUNT, sizeof *b.pieces);
     if (!b.pieces) return SL_FAIL_NOMEM(err, "expert table");
-    sl_status status = has_fused(&b, b.names->blocks_suffix) ? fused_pieces(&b, true, err)
-                       : has_fused(&b, "")                   ? fused_pieces(&b, false, err)
-                                                             : single_pieces(&b, err);
+    const char *fused = b.names->fused_gate_up;
+    sl_status status = has(&b, fused, b.names->blocks_suffix) ? fused_pieces(&b, true, err)
+                       : has(&b, fused, "")                   ? fused_pieces(&b, false, err)
+                       : has_stacks(&b)                       ? stacked_pieces(&b, err)
+                                                              : single_pieces(&b, err);
     if (status == SL_OK) {
         status = sl__store_bind_experts(store, layer, moe->experts, b.rows, b.cols, b.pieces, err);
     }

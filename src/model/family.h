@@ -7,7 +7,8 @@
 #include "model/model.h"
 
 /* Names of the experts' tensors after "layers.N.". A checkpoint has one of the layouts; they are
- * looked for in this order: MXFP4, fused, single. */
+ * looked for in this order: MXFP4, fused, stacked (which GGUF files have, by the same names in all
+ * families: store/gguf_arch.h), single. */
 typedef struct sl__expert_names {
     /* [experts, 2·intermediate, hidden], gate first or as moe_desc.interleaved says; NULL: never */
     const char *fused_gate_up;

@@ -18,6 +18,7 @@ sl_status sl__read_model(sl__model_desc *desc, const sl__config *c, sl_error *er
                              err));
     SL_TRY(sl__config_f32(c, "rms_norm_eps", 0.0f, 1.0f, &desc->eps, err));
     SL_TRY(sl__config_bool_or(c, "tie_word_embeddings", false, &desc->tied_embedding, err));
+    SL_TRY(sl__config_bool_or(c, "sluice_dialect.shifted_norms", false, &desc->shifted_norms, err));
     return sl__refuse_other(c, "hidden_act", "silu", err);
 }
 
@@ -161,6 +162,8 @@ sl_status sl__read_delta(sl__delta_desc *d, const sl__config *c, sl_error *err)
     SL_TRY(sl__config_u32(c, "linear_key_head_dim", 1, 1024, &d->key_dim, err));
     SL_TRY(sl__config_u32(c, "linear_value_head_dim", 1, 1024, &d->value_dim, err));
     SL_TRY(sl__config_u32(c, "linear_conv_kernel_dim", 2, 16, &d->conv_width, err));
+    SL_TRY(sl__config_bool_or(c, "sluice_dialect.tiled_heads", false, &d->tiled, err));
+    SL_TRY(sl__config_bool_or(c, "sluice_dialect.negative_decay", false, &d->negative_decay, err));
     if (d->value_heads % d->key_heads == 0) return SL_OK;
     return SL_FAIL(err, SL_EFORMAT, "%s: linear_num_value_heads %u is not a multiple of "
                    "linear_num_key_heads %u", c->path, d->value_heads, d->key_heads);
@@ -329,7 +332,8 @@ void sl__spec_norm(sl__spec_list *list, int role, const char *name, uint32_t siz
 size_t sl__model_specs(const sl__model_desc *desc, float norm_add,
                        sl__tensor_spec specs[SL_SPECS_MAX])
 {
-    sl__spec_list list = {.specs = specs, .prefix = desc->prefix, .norm_add = norm_add};
+    sl__spec_list list = {.specs = specs, .prefix = desc->prefix,
+                          .norm_add = desc->shifted_norms ? 0 : norm_add};
     sl__spec_matrix(&list, SL_ROLE_EMBED, "embed_tokens.weight", desc->vocab, desc->hidden);
     sl__spec_norm(&list, SL_ROLE_FINAL_NORM, "norm.weight", desc->hidden);
     if (desc->tied_embedding) return list.count;
@@ -354,7 +358,8 @@ void sl__begin_layer(sl__spec_list *list, const sl__model_desc *desc, uint32_t l
                      float norm_add, sl__tensor_spec specs[SL_SPECS_MAX], char prefix[128])
 {
     sl__layer_prefix(desc, layer, prefix);
-    *list = (sl__spec_list){.specs = specs, .prefix = prefix, .norm_add = norm_add};
+    *list = (sl__spec_list){.specs = specs, .prefix = prefix,
+                            .norm_add = desc->shifted_norms ? 0 : norm_add};
     sl__spec_norm(list, SL_ROLE_MIXER_NORM, "input_layernorm.weight", desc->hidden);
     sl__spec_norm(list, SL_ROLE_FFN_NORM, "post_attention_layernorm.weight", desc->hidden);
 }
@@ -414,7 +419,8 @@ void sl__specs_delta(sl__spec_list *list, const sl__delta_desc *d, uint32_t hidd
 {
     uint32_t conv = sl__delta_conv_width(d), value = sl__delta_value_width(d);
     sl__spec_vector(list, SL_ROLE_DELTA_CONV, "linear_attn.conv1d.weight", conv * d->conv_width);
-    sl__spec_vector(list, SL_ROLE_DELTA_A_LOG, "linear_attn.A_log", d->value_heads);
+    sl__spec_add(list, SL_ROLE_DELTA_A_LOG, "linear_attn.A_log", 1, d->value_heads,
+                 SL_CLASS_VECTOR)->minus_exp = d->negative_decay;
     sl__spec_vector(list, SL_ROLE_DELTA_DT_BIAS, "linear_attn.dt_bias", d->value_heads);
     sl__spec_vector(list, SL_ROLE_DELTA_NORM, "linear_attn.norm.weight", d->value_dim);
     sl__spec_matrix(list, SL_ROLE_DELTA_OUT, "linear_attn.out_proj.weight", hidden, value);

@@ -68,7 +68,7 @@ typedef struct sl__spec_list {
     sl__tensor_spec *specs;
     size_t count;
     const char *prefix;
-    float norm_add; /* 1 where norms of the stream, of q and of k are zero-centred */
+    float norm_add; /* 1 where norms of the stream, of q and of k are stored zero-centred */
 } sl__spec_list;
 
 sl__tensor_spec *sl__spec_add(sl__spec_list *list, int role, const char *name, uint32_t rows,

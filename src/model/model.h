@@ -57,9 +57,11 @@ typedef struct sl__mla_desc {
     float scale;
 } sl__mla_desc;
 
-/* Gated DeltaNet. Value head h reads key head h / (value_heads / key_heads). */
+/* Gated DeltaNet. Which key head a value head reads: sl__delta_key_head. */
 typedef struct sl__delta_desc {
     uint32_t key_heads, value_heads, key_dim, value_dim, conv_width;
+    bool tiled;          /* all weights have the value heads in the order of GGUF files */
+    bool negative_decay; /* the tensor of A_log holds −exp(A_log) */
 } sl__delta_desc;
 
 typedef enum sl__score {
@@ -116,6 +118,7 @@ typedef struct sl__model_desc {
     uint32_t trained_top_k;
     float eps;                /* of every RMS norm */
     bool tied_embedding;      /* the head is the embedding */
+    bool shifted_norms;       /* norms that the family has zero-centred are stored as 1 + w */
     sl__layer_desc *layers;   /* [layer_count + mtp_layer_count]; owned by the arena given */
     char prefix[64];          /* before "layers.N." and "embed_tokens": "model.language_model." */
 } sl__model_desc;
@@ -136,6 +139,11 @@ static inline uint32_t sl__delta_key_width(const sl__delta_desc *d)
 static inline uint32_t sl__delta_value_width(const sl__delta_desc *d)
 {
     return d->value_heads * d->value_dim;
+}
+/* Grouped, value heads that share a key head lie together; tiled, they lie key_heads apart. */
+static inline uint32_t sl__delta_key_head(const sl__delta_desc *d, uint32_t value_head)
+{
+    return d->tiled ? value_head % d->key_heads : value_head / (d->value_heads / d->key_heads);
 }
 /* Channels of the convolution: q, k and v. */
 static inline uint32_t sl__delta_conv_width(const sl__delta_desc *d)
@@ -232,6 +240,7 @@ typedef struct sl__tensor_spec {
     sl__tensor_class klass;
     float add;          /* added to every element of a vector: 1 for zero-centred norms */
     bool by_rows;       /* a matrix that is cut where it is used: never in panels */
+    bool minus_exp;     /* a vector that is stored as −exp of what the role is */
     /* Where a role is put together from interleaved rows: the rows of this tensor that go to
      * rows [first_row, first_row + groups·count) of the role; one spec a piece, in order. */
     sl__row_picks picks;

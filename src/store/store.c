@@ -43,13 +43,16 @@ static sl_status open_any(sl__store *s, const char *path, sl_error *err)
 {
     bool is_folder = false;
     SL_TRY(set_paths(s, path, &is_folder, err));
-    s->is_pack = is_folder && has(path, SL_PACK_MANIFEST);
-    if (s->is_pack) return sl__store_open_pack(s, err);
+    if (is_folder && has(path, SL_PACK_MANIFEST)) s->kind = SL_STORE_PACK;
+    else if (!is_folder && sl__gguf_is(path)) s->kind = SL_STORE_GGUF;
+    if (s->kind == SL_STORE_PACK) return sl__store_open_pack(s, err);
+    if (s->kind == SL_STORE_GGUF) return sl__store_open_gguf(s, err);
     if (is_folder && !has(path, "model.safetensors") &&
         !has(path, "model.safetensors.index.json")) {
         return SL_FAIL(err, SL_EFORMAT,
                        "%s: no model here: expected " SL_PACK_MANIFEST
-                       ", model.safetensors or model.safetensors.index.json",
+                       ", model.safetensors or model.safetensors.index.json; a GGUF model is "
+                       "named by its file",
                        path);
     }
     return sl__store_open_checkpoint(s, err);
@@ -66,6 +69,18 @@ sl_status sl__store_open(sl__store **out, const char *path, sl_error *err)
         return status;
     }
     *out = s;
+    return SL_OK;
+}
+
+sl_status sl__store_take_files(sl__store *store, uint32_t count, sl_error *err)
+{
+    store->files = SL_ARENA_NEW(&store->arena, sl__store_file, count);
+    if (!store->files) return SL_FAIL_NOMEM(err, "file table");
+    for (uint32_t i = 0; i < count; i++) {
+        store->files[i].fd = -1;
+        store->files[i].direct_fd = SL_STORE_DIRECT_UNTRIED;
+    }
+    store->file_count = count;
     return SL_OK;
 }
 
@@ -103,9 +118,18 @@ void sl__store_close(sl__store *store)
 
 /* ---- what it is ------------------------------------------------------------------------------ */
 
-bool sl__store_is_pack(const sl__store *store) { return store->is_pack; }
+bool sl__store_is_pack(const sl__store *store) { return store->kind == SL_STORE_PACK; }
 const char *sl__store_path(const sl__store *store) { return store->path; }
 const char *sl__store_folder(const sl__store *store) { return store->folder; }
+
+const char *sl__store_format(const sl__store *store)
+{
+    static const char *const names[] = {[SL_STORE_CHECKPOINT] = "safetensors",
+                                        [SL_STORE_PACK] = "pack",
+                                        [SL_STORE_GGUF] = "gguf"};
+    return names[store->kind];
+}
+
 const sl__config *sl__store_config(const sl__store *store) { return &store->config; }
 
 const json_t *sl__store_generation_config(const sl__store *store, const char **path_out)
@@ -117,11 +141,41 @@ const json_t *sl__store_generation_config(const sl__store *store, const char **p
 bool sl__store_tokenizer_path(const sl__store *store, char *out, size_t out_size)
 {
     static const char *const names[] = {"tokenizer.bin", "tokenizer.json", "tiktoken.model"};
+    if (store->kind == SL_STORE_GGUF) {
+        int n = snprintf(out, out_size, "%s", store->path);
+        return store->tokenizer_bytes > 0 && n > 0 && (size_t)n < out_size;
+    }
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (!has(store->folder, names[i])) continue;
         return sl__path_join(out, out_size, store->folder, names[i], NULL) == SL_OK;
     }
     return false;
+}
+
+uint64_t sl__store_tokenizer_bytes(const sl__store *store)
+{
+    char path[SL_PATH_MAX];
+    struct stat st;
+    if (store->kind == SL_STORE_GGUF) return store->tokenizer_bytes;
+    /* About its file's size, where it is compiled exactly. */
+    if (!sl__store_tokenizer_path(store, path, sizeof path) || stat(path, &st) != 0) return 0;
+    return (uint64_t)st.st_size;
+}
+
+const char *sl__store_template(const sl__store *store) { return store->template_text; }
+
+bool sl__store_has_template(const sl__store *store)
+{
+    if (store->kind == SL_STORE_GGUF) return store->template_text != NULL;
+    return has(store->folder, "chat_template.jinja");
+}
+
+const char *sl__store_name_in_file(const sl__store *store, const char *name,
+                                   char out[SL_STORE_NAME_MAX])
+{
+    _Static_assert(SL_STORE_NAME_MAX == SL_GGUF_NAME_MAX, "room for names");
+    if (store->kind != SL_STORE_GGUF || !store->gguf.arch) return name;
+    return sl__gguf_name_of(&store->gguf, name, out) ? out : name;
 }
 
 /* ---- tensors --------------------------------------------------------------------------------- */
@@ -269,6 +323,6 @@ uint64_t sl__store_footprint(const sl__store *store)
     if (store->manifest.arena) bytes += store->manifest.arena->used_bytes;
     if (store->config.root) bytes += json_bytes(store->config.root);
     if (store->manifest.root) bytes += json_bytes(store->manifest.root);
-    if (store->generation && !store->is_pack) bytes += json_bytes(store->generation);
+    if (store->generation && store->kind != SL_STORE_PACK) bytes += json_bytes(store->generation);
     return bytes;
 }

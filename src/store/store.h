@@ -6,6 +6,7 @@
  *
  *     record in memory:  [ gate rows | pad | up rows | pad | down rows | pad ]   parts 64-aligned
  *     extents on disk:   1 in a pack, 2 in a fused checkpoint (gate and up adjoin), 3 when apart
+ *                        and in a GGUF file
  *
  * A part of a type with a plane of scales is two planes, [ codes | pad | scales | pad ], and two
  * extents. Where gate and up are one matrix it is the part GATE, and UP is absent: 0 x 0.
@@ -81,25 +82,40 @@ typedef struct sl__expert_piece {
 
 typedef struct sl__store sl__store;
 
-/* Opens a pack (manifest.json), a checkpoint folder, or one .safetensors file. Reads headers only;
- * keeps one descriptor a file. */
+/* Opens a pack (manifest.json), a checkpoint folder, one .safetensors file, or a GGUF file (any
+ * part of a split one). Reads headers only; keeps one descriptor a file. */
 sl_status sl__store_open(sl__store **out, const char *path, sl_error *err);
 void sl__store_close(sl__store *store); /* NULL is allowed */
 
 bool sl__store_is_pack(const sl__store *store);
+const char *sl__store_format(const sl__store *store); /* "pack", "safetensors", "gguf" */
 const char *sl__store_path(const sl__store *store); /* as given to open */
 const char *sl__store_folder(const sl__store *store); /* where config.json and its neighbours lie */
 
-/* The configuration (config.json; in a pack, a member of the manifest). Borrowed. */
+/* The configuration (config.json; in a pack, a member of the manifest; of a GGUF file, what its
+ * keys say). Borrowed. */
 const sl__config *sl__store_config(const sl__store *store);
-/* generation_config.json as parsed JSON, or NULL. Borrowed. path for messages in *path_out. */
+/* generation_config.json as parsed JSON, or what stands for it, or NULL. Borrowed. path for
+ * messages in *path_out. */
 const json_t *sl__store_generation_config(const sl__store *store, const char **path_out);
-/* "tokenizer.bin" or "tokenizer.json" in the folder; false where there is neither. */
+/* What sl_tokenizer_open opens: "tokenizer.bin", "tokenizer.json" or "tiktoken.model" in the
+ * folder, or the GGUF file itself; false where there is none. */
 bool sl__store_tokenizer_path(const sl__store *store, char *out, size_t out_size);
+/* About what the tokenizer takes in memory; 0 where there is none. */
+uint64_t sl__store_tokenizer_bytes(const sl__store *store);
+/* The chat template that the file of the weights holds (GGUF): borrowed, NUL-terminated; NULL where
+ * that holds none, or it would lie in the folder. */
+const char *sl__store_template(const sl__store *store);
+bool sl__store_has_template(const sl__store *store); /* of either kind */
 
 size_t sl__store_tensor_count(const sl__store *store);
 const sl__tensor *sl__store_tensor_at(const sl__store *store, size_t i); /* sorted by name */
 const sl__tensor *sl__store_find(const sl__store *store, const char *name); /* NULL: none */
+
+/* How the file itself calls the tensor of a published name, for messages: name, or out. */
+#define SL_STORE_NAME_MAX 192u
+const char *sl__store_name_in_file(const sl__store *store, const char *name,
+                                   char out[SL_STORE_NAME_MAX]);
 
 /* Reads a whole tensor into dst (extent.bytes bytes) and, in a pack, compares its checksum. */
 sl_status sl__store_read_tensor(const sl__store *store, const sl__tensor *tensor, void *dst,

@@ -14,13 +14,7 @@ _Static_assert(SL_TENSOR_DIMS_MAX <= SL_STORE_DIMS_MAX, "a shape of the format f
 
 static sl_status open_files(sl__store *s, const sl__st_set *set, sl_error *err)
 {
-    s->files = SL_ARENA_NEW(&s->arena, sl__store_file, set->file_count);
-    if (!s->files) return SL_FAIL_NOMEM(err, "file table");
-    for (uint32_t i = 0; i < set->file_count; i++) {
-        s->files[i].fd = -1;
-        s->files[i].direct_fd = SL_STORE_DIRECT_UNTRIED;
-    }
-    s->file_count = set->file_count;
+    SL_TRY(sl__store_take_files(s, set->file_count, err));
     for (uint32_t i = 0; i < set->file_count; i++) {
         SL_TRY(sl__store_open_file(s, i, set->files[i].path, set->files[i].size, err));
     }

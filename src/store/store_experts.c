@@ -129,11 +129,12 @@ static sl_status check_piece(const sl__store *s, const sl__expert_piece *piece,
 {
     const sl__tensor *t = piece->tensor;
     const char *path = sl__store_file_path(s, t->extent.file);
+    char shown[SL_STORE_NAME_MAX];
     sl__dtype dtype = piece_dtype(piece);
     assert(piece->transposed == part->transposed && !(piece->scales && piece->transposed));
-    if (dtype != SL_F32 && dtype != SL_F16 && dtype != SL_BF16 && dtype != SL_MXFP4) {
+    if (dtype >= SL_DTYPE_COUNT) {
         return SL_FAIL(err, SL_EUNSUPPORTED, "%s: tensor %s: %s is no type of expert weights", path,
-                       t->name, sl__dtype_name(dtype));
+                       sl__store_name_in_file(s, t->name, shown), sl__dtype_name(dtype));
     }
     if (dtype != part->dtype) {
         return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: %s where other experts have %s", path,
@@ -194,7 +195,7 @@ sl_status sl__store_bind_experts(sl__store *store, uint32_t layer, uint32_t expe
                                  const uint32_t cols[SL_PART_COUNT],
                                  const sl__expert_piece *pieces, sl_error *err)
 {
-    if (store->is_pack) return check_bound(store, layer, expert_count, rows, cols, err);
+    if (sl__store_is_pack(store)) return check_bound(store, layer, expert_count, rows, cols, err);
     sl__expert_layout layout;
     SL_TRY(make_layout(store, &layout, layer, expert_count, rows, cols, pieces, err));
     SL_TRY(check_pieces(store, &layout, pieces, err));
@@ -243,7 +244,7 @@ uint32_t sl__store_expert_extents(const sl__store *store, uint32_t layer, uint32
 {
     const sl__store_layer *l = bound(store, layer);
     if (!l || expert >= l->layout.expert_count) return 0;
-    if (store->is_pack) {
+    if (sl__store_is_pack(store)) {
         out[0] = (sl__extent){
             .file = l->file, .offset = expert * l->stride, .bytes = l->layout.record_bytes};
         return 1;
@@ -272,7 +273,7 @@ static sl_status check_scales(const sl__store *store, uint32_t layer, uint32_t e
         size_t bytes = (size_t)sl__part_scale_bytes(part);
         if (bytes == 0 || !memchr((const char *)record + part->scales_offset, 255, bytes)) continue;
         uint32_t file = l->file;
-        if (!store->is_pack) {
+        if (!sl__store_is_pack(store)) {
             file = l->pieces[(size_t)expert * SL_PART_COUNT + p].scales->extent.file;
         }
         return SL_FAIL(err, SL_ENUMERIC, "%s: layer %u, expert %u: a scale of %s is NaN",

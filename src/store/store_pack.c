@@ -26,13 +26,7 @@ static sl_status check_small_file(const sl__store *s, uint32_t i, sl_error *err)
 static sl_status open_files(sl__store *s, sl_error *err)
 {
     const sl__pack_manifest *m = &s->manifest;
-    s->files = SL_ARENA_NEW(&s->arena, sl__store_file, m->file_count);
-    if (!s->files) return SL_FAIL_NOMEM(err, "file table");
-    for (uint32_t i = 0; i < m->file_count; i++) {
-        s->files[i].fd = -1;
-        s->files[i].direct_fd = SL_STORE_DIRECT_UNTRIED;
-    }
-    s->file_count = m->file_count;
+    SL_TRY(sl__store_take_files(s, m->file_count, err));
     for (uint32_t i = 0; i < m->file_count; i++) {
         char path[SL_PATH_MAX];
         SL_TRY(sl__path_join(path, sizeof path, s->folder, m->files[i].name, err));

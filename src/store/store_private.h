@@ -1,4 +1,4 @@
-/* The store's inside, shared by store.c, store_checkpoint.c, store_pack.c and store_experts.c. */
+/* The store's inside, shared by the files store*.c. */
 #ifndef SL_STORE_STORE_PRIVATE_H
 #define SL_STORE_STORE_PRIVATE_H
 
@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/file.h"
+#include "store/gguf_arch.h"
 #include "store/pack.h"
 
 #define SL_STORE_DIRECT_UNTRIED (-2)
@@ -28,9 +29,15 @@ typedef struct sl__store_layer {
     _Atomic uint64_t *verified; /* pack: a bit a record */
 } sl__store_layer;
 
+typedef enum sl__store_kind {
+    SL_STORE_CHECKPOINT,
+    SL_STORE_PACK,
+    SL_STORE_GGUF,
+} sl__store_kind;
+
 struct sl__store {
     char path[SL_PATH_MAX], folder[SL_PATH_MAX];
-    bool is_pack;
+    sl__store_kind kind;
     sl__config config;
     json_t *generation; /* owned; NULL: none */
     const char *generation_path;
@@ -40,12 +47,19 @@ struct sl__store {
     size_t tensor_count;
     sl__store_layer *layers; /* [layer_count], by layer number; malloc'd, grows while binding */
     uint32_t layer_count;
+    sl__gguf_model gguf;        /* for names; without its set */
+    const char *template_text;  /* GGUF; NULL: none */
+    uint64_t tokenizer_bytes;   /* GGUF; 0: none */
     sl__pack_manifest manifest; /* pack: tensors, checksums and names lie in its arena */
     sl__arena arena;            /* everything else */
 };
 
 sl_status sl__store_open_checkpoint(sl__store *store, sl_error *err);
 sl_status sl__store_open_pack(sl__store *store, sl_error *err);
+sl_status sl__store_open_gguf(sl__store *store, sl_error *err);
+
+/* Takes a table of `count` files, none of them open. */
+sl_status sl__store_take_files(sl__store *store, uint32_t count, sl_error *err);
 
 /* Opens file i of the table; its size must be the one that the headers were checked against. */
 sl_status sl__store_open_file(sl__store *store, uint32_t i, const char *path, uint64_t bytes,

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "text/jinja.h"
+#include "text/template.h"
 
 #define CONFIG_MAX ((uint64_t)64 << 20)
 
@@ -32,6 +33,12 @@ sl_status sl_template_parse(sl_template **out, const char *text, size_t size, co
     else
         sl_template_close(tmpl);
     return status;
+}
+
+sl_status sl__template_add_tools(sl_template *tmpl, const char *text, size_t size,
+                                 const char *name, sl_error *err)
+{
+    return sl__jinja_parse(&tmpl->tools, text, size, name, err);
 }
 
 void sl_template_close(sl_template *tmpl)
@@ -133,7 +140,7 @@ static sl_status open_path(sl_template *tmpl, const char *path, sl_error *err)
                    path);
 }
 
-sl_status sl_template_open(sl_template **out, const char *path, sl_error *err)
+sl_status sl__template_open_files(sl_template **out, const char *path, sl_error *err)
 {
     *out = NULL;
     sl_template *tmpl = calloc(1, sizeof *tmpl);

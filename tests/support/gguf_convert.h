@@ -1,0 +1,38 @@
+/* Makes a GGUF file of a small bf16 checkpoint (qwen3_moe, qwen3_5_moe_text), as converters do:
+ * renamed, and for Qwen3.5 with norms of 1 + w, ssm_a of −exp(A_log) and tiled value heads.
+ *
+ * Whatever goes wrong here is the test's own fault and aborts with a message.
+ */
+#ifndef SL_TEST_GGUF_CONVERT_H
+#define SL_TEST_GGUF_CONVERT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gguf_writer.h"
+
+/* The numbers of types that it can write. */
+enum { GGUF_F32 = 0, GGUF_Q4_0 = 2, GGUF_Q8_0 = 8, GGUF_BF16 = 30 };
+
+typedef struct gguf_recipe {
+    uint32_t matrices;   /* type of matrices that are no experts */
+    uint32_t experts[3]; /* of gate, up and down in layer 0; in layer i each takes that of the part
+                          * i places on */
+    unsigned parts;      /* 0: one file; else NAME-0000i-of-0000N.gguf, path being the first */
+    bool vocabulary;     /* bytes, <|im_end|> (256, also as eos), <|endoftext|> (257), a template */
+    /* The key or tensor that is left out, by its name; NULL: none. */
+    const char *skip;
+    /* Called at the end, with the writer of the first part; NULL: nothing. */
+    void (*add)(gguf_writer *w, void *ctx);
+    void *ctx;
+    /* A folder that gets a float32 checkpoint of the weights as the file's types have them. */
+    const char *plain;
+} gguf_recipe;
+
+void gguf_convert(const char *model, const char *path, const gguf_recipe *recipe);
+
+/* Writes a checkpoint of random weights into the folder dir: Qwen3.5 with 2 key heads and 6 value
+ * heads in its one linear layer, one full layer, and one that drafts. */
+void gguf_random_checkpoint(const char *dir);
+
+#endif

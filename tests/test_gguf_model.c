@@ -1,0 +1,324 @@
+/* GGUF files run as they are: the logits of the checkpoint that they were made of, in float types
+ * and in blocks, single and split, streamed, packed; and what they are. What is wrong with a file
+ * is the matter of test_robust_gguf.c. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "gguf_convert.h"
+#include "golden.h"
+#include "test_env.h"
+
+#define QWEN3   "data/families/qwen3_moe"
+#define QWEN3_5 "data/qwen3_5_moe_text"
+#define TOKENS  40u
+
+static char dir[256], three[300]; /* three: 2 key heads, 6 value heads */
+static const char *const models[] = {QWEN3, QWEN3_5, three};
+
+static const gguf_recipe bf16 = {.matrices = GGUF_BF16,
+                                 .experts = {GGUF_BF16, GGUF_BF16, GGUF_BF16}};
+static const gguf_recipe mixed = {.matrices = GGUF_Q8_0,
+                                  .experts = {GGUF_Q4_0, GGUF_Q8_0, GGUF_BF16},
+                                  .vocabulary = true};
+
+static const char *at(const char *name)
+{
+    static char paths[8][400];
+    static unsigned turn;
+    char *path = paths[turn++ % 8];
+    snprintf(path, sizeof paths[0], "%s/%s", dir, name);
+    return path;
+}
+
+static float *run(const char *path, const sl_engine_options *opt, size_t *count)
+{
+    int32_t ids[TOKENS];
+    uint32_t vocab;
+    for (unsigned i = 0; i < TOKENS; i++)
+        ids[i] = (int32_t)(i * i * 7 % 251);
+    float *logits = golden_run_with(path, opt, ids, TOKENS, &vocab);
+    *count = (size_t)TOKENS * vocab;
+    return logits;
+}
+
+static double difference(const char *a, const char *b)
+{
+    const sl_engine_options one = {.threads = 1}; /* where heads of one key share a task */
+    size_t n, m;
+    float *x = run(a, &one, &n), *y = run(b, &one, &m);
+    assert_int_equal(n, m);
+    double error = golden_relative(x, y, n);
+    free(x);
+    free(y);
+    return error;
+}
+
+static void float_types(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        gguf_recipe f32 = {.matrices = GGUF_F32, .plain = at("plain")};
+        mkdir(f32.plain, 0777);
+        gguf_convert(models[i], at("bf16.gguf"), &bf16);
+        gguf_convert(models[i], at("f32.gguf"), &f32);
+        double as_bf16 = difference(at("bf16.gguf"), models[i]);
+        double as_f32 = difference(at("f32.gguf"), f32.plain);
+        test_remove_tree(f32.plain);
+        printf("%-28s bf16 %.1e, f32 %.1e\n", i == 2 ? "three heads a key" : models[i], as_bf16,
+               as_f32);
+        /* Renaming changes no bit where the types are the same, and routers are always float32
+         * here; tiled heads are summed in another order. */
+        if (i == 0) assert_true(as_f32 == 0);
+        assert_true(as_bf16 < 2e-6 && as_f32 < 2e-6);
+    }
+}
+
+static void blocks(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        gguf_recipe recipe = mixed;
+        recipe.plain = at("plain");
+        mkdir(recipe.plain, 0777);
+        gguf_convert(models[i], at("mixed.gguf"), &recipe);
+        double error = difference(at("mixed.gguf"), recipe.plain);
+        double loss = difference(at("mixed.gguf"), models[i]);
+        printf("%-28s %.1e from its weights, %.1e from bf16\n",
+               i == 2 ? "three heads a key" : models[i], error, loss);
+        assert_true(error < 2e-6 && loss > 1e-3);
+        test_remove_tree(recipe.plain);
+    }
+}
+
+/* The same file in parts, with an eighth of the experts in memory, and packed: the same bits. */
+static void parts_streams_and_packs(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        gguf_recipe recipe = mixed;
+        size_t n, m;
+        sl_error err = {0};
+        gguf_convert(models[i], at("m.gguf"), &recipe);
+        recipe.parts = 3;
+        gguf_convert(models[i], at("m-00001-of-00003.gguf"), &recipe);
+        if (sl_pack(at("m-00003-of-00003.gguf"), at("pack"), NULL, &err) != SL_OK) {
+            fail_msg("%s", err.message);
+        }
+        const sl_engine_options few = {.cache_bytes = 200000, .threads = 2, .chunk_tokens = 64};
+        float *want = run(at("m.gguf"), NULL, &n);
+        static const char *const others[] = {"m.gguf", "m-00001-of-00003.gguf",
+                                             "m-00002-of-00003.gguf", "pack"};
+        for (size_t k = 0; k < 4; k++) {
+            float *got = run(at(others[k]), &few, &m);
+            assert_int_equal(n, m);
+            assert_memory_equal(got, want, n * sizeof *got);
+            free(got);
+        }
+        free(want);
+        test_remove_tree(at("pack"));
+    }
+}
+
+static void expect_same_text(const char *path)
+{
+    static const char vars[] = "{\"messages\": [{\"content\": \"hey\"}]}";
+    sl_template *tmpl;
+    sl_error err = {0};
+    char *text;
+    size_t size;
+    if (sl_template_open(&tmpl, path, &err) != SL_OK) fail_msg("%s", err.message);
+    assert_int_equal(sl_template_render(tmpl, vars, sizeof vars - 1, &text, &size, &err), SL_OK);
+    assert_string_equal(text, "hey!");
+    free(text);
+    sl_template_close(tmpl);
+}
+
+static void expect_vocabulary(const char *path)
+{
+    sl_generation_defaults defaults;
+    int32_t *ids;
+    size_t count;
+    sl_engine *engine = golden_open(path, NULL);
+    sl_engine_generation_defaults(engine, &defaults);
+    assert_int_equal(defaults.eos_count, 2);
+    assert_int_equal(defaults.eos_ids[0], 256);
+    assert_int_equal(defaults.eos_ids[1], 257);
+    assert_true(defaults.sampler.temperature == 0.0f);
+    const sl_tokenizer *tok = sl_engine_tokenizer(engine);
+    assert_non_null(tok);
+    assert_int_equal(sl_tokenizer_encode(tok, "A<|im_end|>", 11, SL_ENCODE_ADDED, &ids, &count,
+                                         NULL),
+                     SL_OK);
+    assert_int_equal(count, 2);
+    assert_int_equal(ids[0], 'A');
+    assert_int_equal(ids[1], 256);
+    free(ids);
+    sl_engine_close(engine);
+}
+
+static sl_model_info inspect(const char *path)
+{
+    sl_model_info info;
+    sl_error err = {0};
+    if (sl_model_inspect(path, &info, &err) != SL_OK) fail_msg("%s", err.message);
+    return info;
+}
+
+static void what_it_is(void **state)
+{
+    (void)state;
+    sl_error err = {0};
+    gguf_convert(three, at("three.gguf"), &mixed);
+    const sl_model_info from = inspect(three), info = inspect(at("three.gguf"));
+    assert_string_equal(info.format, "gguf");
+    assert_string_equal(info.family, "qwen3_5_moe");
+    assert_string_equal(info.expert_types, "q4_0, q8_0, bf16");
+    assert_string_equal(info.resident_types, "q8_0");
+    assert_int_equal(info.parameters, from.parameters);
+    assert_int_equal(info.active_parameters, from.active_parameters);
+    assert_int_equal(info.linear_layers, 1);
+    assert_int_equal(info.full_layers, 1);
+    assert_int_equal(info.mtp_layers, 1);
+    assert_int_equal(info.max_context, 256);
+    assert_int_equal(info.expert_extents, 3);
+    assert_int_equal(info.ignored_bytes, 0);
+    assert_true(info.mtp_bytes > 0 && info.mtp_bytes < from.mtp_bytes);
+    assert_true(info.has_tokenizer && info.has_chat_template);
+    assert_true(info.minimum_memory_bytes < from.minimum_memory_bytes + (1u << 20));
+    expect_same_text(at("three.gguf"));
+    expect_vocabulary(at("three.gguf"));
+    if (sl_pack(at("three.gguf"), at("three"), NULL, &err) != SL_OK) fail_msg("%s", err.message);
+    const sl_model_info packed = inspect(at("three"));
+    assert_true(packed.has_tokenizer && packed.has_chat_template);
+    assert_string_equal(packed.expert_types, info.expert_types);
+    expect_same_text(at("three"));
+    expect_vocabulary(at("three"));
+}
+
+static void add_sampling(gguf_writer *w, void *ctx)
+{
+    (void)ctx;
+    gguf_writer_f32(w, "general.sampling.temp", 0.5f);
+    gguf_writer_f32(w, "general.sampling.top_p", 0.75f);
+    gguf_writer_int(w, "general.sampling.top_k", SL_GGUF_I32, 7);
+    gguf_writer_int(w, "tokenizer.ggml.eot_token_id", SL_GGUF_U32, 9);
+    gguf_writer_string(w, "tokenizer.chat_template.tool_use", "with {{ tools|length }} tools");
+}
+
+static void how_to_sample(void **state)
+{
+    (void)state;
+    static const char vars[] = "{\"messages\": [], \"tools\": [1, 2]}";
+    gguf_recipe recipe = mixed;
+    sl_generation_defaults defaults;
+    sl_template *tmpl;
+    char *text;
+    size_t size;
+    recipe.add = add_sampling;
+    gguf_convert(three, at("sampling.gguf"), &recipe);
+    sl_engine *engine = golden_open(at("sampling.gguf"), NULL);
+    sl_engine_generation_defaults(engine, &defaults);
+    assert_true(defaults.sampler.temperature == 0.5f && defaults.sampler.top_p == 0.75f);
+    assert_int_equal(defaults.sampler.top_k, 7);
+    assert_int_equal(defaults.eos_count, 3);
+    assert_int_equal(defaults.eos_ids[1], 9);
+    sl_engine_close(engine);
+    assert_int_equal(sl_template_open(&tmpl, at("sampling.gguf"), NULL), SL_OK);
+    assert_int_equal(sl_template_render(tmpl, vars, sizeof vars - 1, &text, &size, NULL), SL_OK);
+    assert_string_equal(text, "with 2 tools");
+    free(text);
+    sl_template_close(tmpl);
+}
+
+/* No vocabulary, no template: weights alone run too. */
+static void weights_alone(void **state)
+{
+    (void)state;
+    sl_template *tmpl;
+    sl_error err = {0};
+    gguf_convert(three, at("alone.gguf"), &bf16);
+    const sl_model_info info = inspect(at("alone.gguf"));
+    assert_false(info.has_tokenizer || info.has_chat_template);
+    sl_engine *engine = golden_open(at("alone.gguf"), NULL);
+    assert_null(sl_engine_tokenizer(engine));
+    sl_engine_close(engine);
+    assert_int_equal(sl_template_open(&tmpl, at("alone.gguf"), &err), SL_EIO);
+    assert_non_null(strstr(err.message, "alone.gguf: tokenizer.chat_template is missing"));
+}
+
+/* Later files have a number of key-value heads for each layer, 0 for linear ones. */
+static void add_head_list(gguf_writer *w, void *ctx)
+{
+    (void)ctx;
+    gguf_writer_ints(w, "qwen35moe.attention.head_count_kv", SL_GGUF_I32,
+                     (const int64_t[]){0, 1, 1}, 3);
+}
+
+/* An old one stretches its context. */
+static void add_yarn(gguf_writer *w, void *ctx)
+{
+    (void)ctx;
+    gguf_writer_string(w, "qwen35moe.rope.scaling.type", "yarn");
+    gguf_writer_f32(w, "qwen35moe.rope.scaling.factor", 4.0f);
+    gguf_writer_int(w, "qwen35moe.rope.scaling.original_context_length", SL_GGUF_U32, 64);
+}
+
+static void other_keys(void **state)
+{
+    (void)state;
+    gguf_recipe recipe = bf16;
+    gguf_convert(three, at("plain.gguf"), &bf16);
+    recipe.skip = "qwen35moe.attention.head_count_kv";
+    recipe.add = add_head_list;
+    gguf_convert(three, at("list.gguf"), &recipe);
+    assert_true(difference(at("list.gguf"), at("plain.gguf")) == 0);
+    recipe.skip = NULL;
+    recipe.add = add_yarn;
+    gguf_convert(three, at("yarn.gguf"), &recipe);
+    sl_engine *engine = golden_open(at("yarn.gguf"), NULL);
+    const sl__rope_desc *rope = &engine->desc.layers[1].attention.rope;
+    assert_true(rope->factor == 4.0f && rope->original_context == 64.0f);
+    sl_engine_close(engine);
+}
+
+/* Without a head the embedding is one. */
+static void tied(void **state)
+{
+    (void)state;
+    gguf_recipe recipe = bf16;
+    recipe.skip = "output.weight";
+    gguf_convert(three, at("tied.gguf"), &recipe);
+    sl_engine *engine = golden_open(at("tied.gguf"), NULL);
+    assert_true(engine->desc.tied_embedding);
+    sl_engine_close(engine);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(float_types),
+        cmocka_unit_test(blocks),
+        cmocka_unit_test(parts_streams_and_packs),
+        cmocka_unit_test(what_it_is),
+        cmocka_unit_test(how_to_sample),
+        cmocka_unit_test(weights_alone),
+        cmocka_unit_test(other_keys),
+        cmocka_unit_test(tied),
+    };
+    test_temp_dir(dir, sizeof dir);
+    snprintf(three, sizeof three, "%s/checkpoint", dir);
+    mkdir(three, 0777);
+    gguf_random_checkpoint(three);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    test_remove_tree(dir);
+    return failed;
+}
