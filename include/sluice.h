@@ -226,6 +226,7 @@ typedef struct sl_engine_info {
     uint32_t layers, hidden_size, vocab_size, experts, experts_per_token, trained_experts_per_token;
     uint32_t context_tokens, chunk_tokens, threads;
     sl_kv_type kv;
+    sl_activations activations; /* Q8 only where the model has weights that it is for */
     const char *cpu_level;      /* of the kernels that run; static string */
     uint64_t memory_bytes;      /* the budget, resolved */
     uint64_t resident_bytes;    /* weights that stay in memory */

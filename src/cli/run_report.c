@@ -91,11 +91,15 @@ static void print_memory(const run_report *r, FILE *to)
 }
 
 /* Said where it costs something. */
-static void print_kv(const run_report *r, FILE *to)
+/* What was rounded on the way, by default or because it was asked for. */
+static void print_rounding(const run_report *r, FILE *to)
 {
-    if (r->info.kv != SL_KV_F32)
-        cli_row(to, "keys and values", "in %s (--kv f32 keeps every bit)",
-                sl_kv_type_name(r->info.kv));
+    bool activations = r->info.activations != SL_ACTIVATIONS_F32, kv = r->info.kv != SL_KV_F32;
+    char kept[64] = "";
+    if (kv) snprintf(kept, sizeof kept, "keys and values to %s", sl_kv_type_name(r->info.kv));
+    if (activations || kv)
+        cli_row(to, "rounded", "%s%s%s (--exact: nothing)", activations ? "activations to q8" : "",
+                activations && kv ? ", " : "", kept);
 }
 
 static void print_sampling(const run_report *r, FILE *to)
@@ -138,6 +142,6 @@ void run_report_print(const run_report *r, FILE *to)
     print_disk(r, to);
     print_reads(r, to);
     print_memory(r, to);
-    print_kv(r, to);
+    print_rounding(r, to);
     print_sampling(r, to);
 }

@@ -219,6 +219,24 @@ static void add_experts(const sl_engine *engine, sl_engine_info *info)
     info->expert_bits = weights ? (double)info->experts_bytes * 8 / (double)weights : 0;
 }
 
+/* Whether anything is multiplied with activations of 8 bits. */
+static bool rounds(const sl_engine *engine)
+{
+    const sl__run *run = &engine->run;
+    if (run->activations != SL_ACTIVATIONS_Q8) return false;
+    if (run->model[SL_ROLE_HEAD].panels) return true;
+    for (uint32_t i = 0; i < engine->desc.layer_count; i++) {
+        const sl__expert_layout *layout = sl__store_expert_layout(engine->store, i);
+        for (uint32_t p = 0; layout && p < SL_PART_COUNT; p++) {
+            if (layout->part[p].panels) return true;
+        }
+        for (uint32_t r = 0; r < SL_ROLE_LAYER_COUNT; r++) {
+            if (run->layers[i][r].panels) return true;
+        }
+    }
+    return false;
+}
+
 void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
 {
     const sl__model_desc *desc = &engine->desc;
@@ -237,6 +255,7 @@ void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
         .chunk_tokens = plan->chunk_tokens,
         .threads = plan->threads,
         .kv = plan->kv,
+        .activations = rounds(engine) ? SL_ACTIVATIONS_Q8 : SL_ACTIVATIONS_F32,
         .cpu_level = engine->run.kern.level,
         .memory_bytes = plan->budget,
         .resident_bytes = plan->resident,

@@ -193,11 +193,12 @@ grep -q LOSSY "$tmp/text.err" && fail "run calls the model LOSSY as it was train
 [ -s "$tmp/text" ] || fail "run writes no text"
 good again run -p "$prompt" -n 12 --temp 0 --threads 1 --cache 2M # the model is the default
 same text again
-grep -q '^  keys and values  *in f16 ' "$tmp/text.err" || fail "run does not say in what KV is"
-good kv run "$model" -p "$prompt" -n 12 --greedy --kv f32
-grep -q '^  keys and values' "$tmp/kv.err" && fail "run tells of what costs nothing"
-good kv run "$model" -p "$prompt" -n 12 --greedy --kv q8
-grep -q '^  keys and values  *in q8 ' "$tmp/kv.err" || fail "run does not say that KV is in q8"
+grep -q '^  rounded  *activations to q8, keys and values to f16 ' "$tmp/text.err" ||
+    fail "run does not say what it rounds"
+good exact run "$model" -p "$prompt" -n 12 --greedy --exact
+grep -q '^  rounded' "$tmp/exact.err" && fail "run tells of what it does not round"
+good kv run "$model" -p "$prompt" -n 12 --greedy --kv q8 --activations f32
+grep -q '^  rounded  *keys and values to q8 ' "$tmp/kv.err" || fail "run does not say that KV is in q8"
 printf '%s' "$prompt" >"$tmp/prompt"
 good file run "$model" -f "$tmp/prompt" -n 12 --greedy
 same text file
