@@ -12,9 +12,9 @@
 #define SL_MM_T_ROWS 16u
 #define SL_MM_T_COLS (SL_MM_ROWS * SL_MM_COLS / SL_MM_T_ROWS)
 
-/* What panel_matmul_q8 may keep between the groups of a panel: sums of 32 rows × 32 tokens; for this
- * group and the one before, two panels opened with their scales and minima, and four times 16 × 16
- * integers; alignment. */
+/* What panel_matmul_q8 may keep between the groups of a panel: sums of 32 rows × 32 tokens; for
+ * this group and the one before, two panels opened with their scales and minima, and four times
+ * 16 × 16 integers; alignment. */
 #define SL_Q8_TMP \
     (32u * 32u + 2u * (2u * (16u * SL_GROUP / sizeof(float) + 2u * 16u) + 4u * 16u * 16u) + 16u)
 

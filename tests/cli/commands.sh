@@ -198,7 +198,8 @@ grep -q '^  rounded  *activations to q8, keys and values to f16 ' "$tmp/text.err
 good exact run "$model" -p "$prompt" -n 12 --greedy --exact
 grep -q '^  rounded' "$tmp/exact.err" && fail "run tells of what it does not round"
 good kv run "$model" -p "$prompt" -n 12 --greedy --kv q8 --activations f32
-grep -q '^  rounded  *keys and values to q8 ' "$tmp/kv.err" || fail "run does not say that KV is in q8"
+grep -q "^  rounded  *keys and values to q8 " "$tmp/kv.err" ||
+    fail "run does not say that KV is in q8"
 printf '%s' "$prompt" >"$tmp/prompt"
 good file run "$model" -f "$tmp/prompt" -n 12 --greedy
 same text file
