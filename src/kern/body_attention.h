@@ -3,6 +3,7 @@
  *
  *     vec attention_fma(vec a, vec b, vec c)        a·b + c, fused where the level has it
  *     vec attention_halves(const uint16_t *p)       SL_VW halves as floats
+ *     vec attention_codes(const int8_t *p)          SL_VW codes as floats
  *
  * A span is two products with panels of rows of 32 numbers (kv_blocks.h), each panel opened to
  * floats once for all queries, and read ahead of its use:
@@ -11,12 +12,16 @@
  *     p = exp(scores − their largest)
  *     sum    [queries][channels]  = p [queries][positions] · values [positions][32], panel by panel
  *
- * Every number of a result belongs to one query and is summed in increasing channel or position, a
- * panel from 0 and then the panels, with one multiply-add each, whatever tile computes it. What a
- * query does not see but another one of the call does has p = 0, and adding 0 · v changes nothing
- * but perhaps the sign of a zero, which attend_end takes away.
+ * A product goes through 128 rows before its sums leave the registers: 128 channels of a block of
+ * keys, the same 32 channels of four blocks of values.
  *
- *     tmp:  q·scale [rows] · scores [rows] · a span's partial result [rows] · panels [2]
+ * Every number of a result belongs to one query and is summed in increasing channel or position,
+ * each 128 of them (of positions: counted from the span's first) from 0 and then those sums, with
+ * one multiply-add each, whatever tile computes it. What a query does not see but another one of
+ * the call does has p = 0, and adding 0 · v changes nothing but perhaps the sign of a zero, which
+ * attend_end takes away.
+ *
+ *     tmp:  q·scale [rows] · scores [rows] · a span's partial result [rows] · a panel
  */
 #ifndef SL_KERN_BODY_ATTENTION_H
 #define SL_KERN_BODY_ATTENTION_H
@@ -29,77 +34,111 @@
 #include "kern/levels.h"
 
 #define BLOCK      SL_KV_BLOCK
+#define PART       (BLOCK * BLOCK) /* numbers of 32 rows of a panel */
 #define LINE       64u /* bytes of a cache line */
 #define ROW_VECS   (BLOCK / SL_VW)
 #define TILE_VECS  2u                      /* of a row of a panel, in a register tile */
 #define TILE_ROWS  (SL_VW == 16 ? 8u : 4u) /* queries of a register tile */
 
 struct room {
-    float *q, *scores, *partial, *panel, *turned;
+    float *q, *scores, *partial, *panel;
     size_t q_row, partial_row;
     uint32_t rows;
 };
 
-/* What is read next, asked for a little at every step of a product. */
-struct ahead {
-    const char *at;
-    size_t bytes;
+/* Rows of 32 numbers, in parts of 32 rows that lie `part` floats apart. Where `halves` is not NULL,
+ * they are still to be opened from there, whose parts lie `halves_part` halves apart: the first
+ * tile of a product does so on its way, into `room`, which is `at`. */
+struct panel {
+    const float *at;
+    size_t part;
+    float *room;
+    const uint16_t *halves;
+    size_t halves_part;
 };
 
-/* c[r][32] = (fresh ? 0 : c) + Σ_k a[r][k]·b[k][32] for R rows of queries, the sum from 0 in
- * increasing k. */
-SL_INLINE void panel_tile(const float *a, size_t a_row, const float *b, uint32_t depth, float *c,
-                          size_t c_row, bool fresh, uint32_t R, const char *ahead, size_t step)
+/* What is read next, asked for a little at every step of a product: `bytes` with every 32 rows of
+ * the panel, which lie `part` bytes apart. */
+struct ahead {
+    const char *at;
+    size_t part, bytes;
+};
+
+/* c[r][32] = (fresh ? 0 : c) + Σ_k a[r][k]·b[k][32] for R rows of queries and k in [from, to), the
+ * sum from 0 in increasing k. */
+SL_INLINE void panel_tile(const float *a, size_t a_row, struct panel b, bool open, uint32_t from,
+                          uint32_t to, float *c, size_t c_row, bool fresh, uint32_t R,
+                          struct ahead ahead, size_t step)
 {
     for (uint32_t p = 0; p < ROW_VECS; p += TILE_VECS) {
         vec s[8 * TILE_VECS];
         for (uint32_t i = 0; i < R * TILE_VECS; i++)
             s[i] = vec_set1(0);
-        for (uint32_t k = 0; k < depth; k++) {
-            vec bv[TILE_VECS];
-            for (uint32_t v = 0; v < TILE_VECS; v++)
-                bv[v] = vec_load(b + k * BLOCK + (p + v) * SL_VW);
-            if (p == 0) {
-                __builtin_prefetch(ahead);
-                if (step > LINE) __builtin_prefetch(ahead + LINE);
-                ahead += step;
-            }
-            for (uint32_t r = 0; r < R; r++) {
-                vec av = vec_set1(a[r * a_row + k]);
-                for (uint32_t v = 0; v < TILE_VECS; v++)
-                    s[r * TILE_VECS + v] = attention_fma(av, bv[v], s[r * TILE_VECS + v]);
+        for (uint32_t k = from; k < to;) {
+            uint32_t part = k / BLOCK, end = (part + 1) * BLOCK < to ? (part + 1) * BLOCK : to;
+            size_t in_part = k % BLOCK * BLOCK + p * SL_VW;
+            const float *row = b.at + part * b.part + in_part;
+            float *room = open ? b.room + part * b.part + in_part : NULL;
+            const uint16_t *halves = open ? b.halves + part * b.halves_part + in_part : NULL;
+            const char *next = ahead.at + part * ahead.part;
+            for (; k < end; k++) {
+                vec bv[TILE_VECS];
+                for (uint32_t v = 0; v < TILE_VECS; v++) {
+                    bv[v] = open ? attention_halves(halves + v * SL_VW)
+                                 : vec_load(row + v * SL_VW);
+                    if (open) vec_store(room + v * SL_VW, bv[v]);
+                }
+                row += BLOCK;
+                if (open) {
+                    halves += BLOCK;
+                    room += BLOCK;
+                }
+                if (p == 0) {
+                    __builtin_prefetch(next);
+                    if (step > LINE) __builtin_prefetch(next + LINE);
+                    next += step;
+                }
+                for (uint32_t r = 0; r < R; r++) {
+                    vec av = vec_set1(a[r * a_row + k]);
+                    for (uint32_t v = 0; v < TILE_VECS; v++)
+                        s[r * TILE_VECS + v] = attention_fma(av, bv[v], s[r * TILE_VECS + v]);
+                }
             }
         }
         for (uint32_t i = 0; i < R * TILE_VECS; i++) {
-            float *to = c + i / TILE_VECS * c_row + (p + i % TILE_VECS) * SL_VW;
-            vec_store(to, fresh ? s[i] : vec_load(to) + s[i]);
+            float *to_c = c + i / TILE_VECS * c_row + (p + i % TILE_VECS) * SL_VW;
+            vec_store(to_c, fresh ? s[i] : vec_load(to_c) + s[i]);
         }
     }
 }
 
-/* The same for any number of rows. Each row's share of what lies ahead is asked for with it. */
-static void panel_product(const float *a, size_t a_row, const float *b, uint32_t depth, float *c,
-                          size_t c_row, bool fresh, uint32_t rows, struct ahead ahead)
+/* A tile of 1, 2, 4 or 8 rows. */
+SL_INLINE void panel_rows(const float *a, size_t a_row, struct panel b, bool open, uint32_t from,
+                          uint32_t to, float *c, size_t c_row, bool fresh, uint32_t R,
+                          struct ahead ahead, size_t step)
 {
-    size_t step = ahead.bytes / ((size_t)rows * depth); /* for one row */
+    if (TILE_ROWS == 8 && R == 8)
+        panel_tile(a, a_row, b, open, from, to, c, c_row, fresh, 8, ahead, 8 * step);
+    else if (R == 4) panel_tile(a, a_row, b, open, from, to, c, c_row, fresh, 4, ahead, 4 * step);
+    else if (R == 2) panel_tile(a, a_row, b, open, from, to, c, c_row, fresh, 2, ahead, 2 * step);
+    else panel_tile(a, a_row, b, open, from, to, c, c_row, fresh, 1, ahead, step);
+}
+
+/* The same for any number of rows. Each row's share of what lies ahead is asked for with it. */
+static void panel_product(const float *a, size_t a_row, struct panel b, uint32_t from, uint32_t to,
+                          float *c, size_t c_row, bool fresh, uint32_t rows, struct ahead ahead)
+{
+    size_t step = ahead.bytes / ((size_t)rows * BLOCK); /* for one row */
     for (uint32_t r = 0; r < rows;) {
-        uint32_t left = rows - r;
-        const float *ar = a + r * a_row;
-        float *cr = c + r * c_row;
-        const char *at = ahead.at + r * step * depth;
-        if (TILE_ROWS == 8 && left >= 8) {
-            panel_tile(ar, a_row, b, depth, cr, c_row, fresh, 8, at, 8 * step);
-            r += 8;
-        } else if (left >= 4) {
-            panel_tile(ar, a_row, b, depth, cr, c_row, fresh, 4, at, 4 * step);
-            r += 4;
-        } else if (left >= 2) {
-            panel_tile(ar, a_row, b, depth, cr, c_row, fresh, 2, at, 2 * step);
-            r += 2;
-        } else {
-            panel_tile(ar, a_row, b, depth, cr, c_row, fresh, 1, at, step);
-            r += 1;
-        }
+        uint32_t left = rows - r, R = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        if (left >= TILE_ROWS) R = TILE_ROWS;
+        if (r == 0 && b.halves)
+            panel_rows(a, a_row, b, true, from, to, c, c_row, fresh, R, ahead, step);
+        else panel_rows(a, a_row, b, false, from, to, c, c_row, fresh, R, ahead, step);
+        ahead.at += R * step * BLOCK;
+        a += R * a_row;
+        c += R * c_row;
+        r += R;
     }
 }
 
@@ -112,21 +151,23 @@ static void open_halves(const uint16_t *p, uint32_t rows, float *out)
 }
 
 /* Codes of keys have a scale a column, those of values a scale a row. */
-static void open_key_codes(const int8_t *restrict code, const float *restrict scale, uint32_t rows,
-                           float *restrict out)
+static void open_key_codes(const int8_t *code, const float *scale, uint32_t rows, float *out)
 {
-    for (uint32_t r = 0; r < rows; r++) {
-        for (uint32_t i = 0; i < BLOCK; i++)
-            out[r * BLOCK + i] = (float)code[r * BLOCK + i] * scale[i];
+    vec column[ROW_VECS];
+    for (uint32_t v = 0; v < ROW_VECS; v++)
+        column[v] = vec_load(scale + v * SL_VW);
+    for (uint32_t i = 0; i < rows * BLOCK; i += BLOCK) {
+        for (uint32_t v = 0; v < ROW_VECS; v++)
+            vec_store(out + i + v * SL_VW, attention_codes(code + i + v * SL_VW) * column[v]);
     }
 }
 
-static void open_value_codes(const int8_t *restrict code, const float *restrict scale,
-                             uint32_t rows, float *restrict out)
+static void open_value_codes(const int8_t *code, const float *scale, uint32_t rows, float *out)
 {
     for (uint32_t r = 0; r < rows; r++) {
-        for (uint32_t i = 0; i < BLOCK; i++)
-            out[r * BLOCK + i] = (float)code[r * BLOCK + i] * scale[r];
+        vec row = vec_set1(scale[r]);
+        for (uint32_t i = r * BLOCK; i < (r + 1) * BLOCK; i += SL_VW)
+            vec_store(out + i, attention_codes(code + i) * row);
     }
 }
 
@@ -156,38 +197,76 @@ static const float *open_rows(sl_kv_type type, const char *block, uint32_t row, 
     return room;
 }
 
-/* out[c][r] = in[r][c], 32 by 32, in squares of four. */
-static void turn(const float *in, float *out)
+typedef float vec4 __attribute__((vector_size(16)));
+
+/* out = the columns of the square of four at `in`, in a matrix with rows of 32. */
+SL_INLINE void turn_square(const float *in, vec4 out[4])
 {
-    typedef float vec4 __attribute__((vector_size(16)));
+    vec4 a[4];
+    for (uint32_t i = 0; i < 4; i++)
+        memcpy(&a[i], in + i * BLOCK, sizeof a[i]);
+    for (uint32_t i = 0; i < 4; i++)
+        out[i] = (vec4){a[0][i], a[1][i], a[2][i], a[3][i]};
+}
+
+/* m[c][r] ← m[r][c], 32 by 32: squares of four are turned and change places with their
+ * opposites. */
+static void turn(float *m)
+{
     for (uint32_t r = 0; r < BLOCK; r += 4) {
-        for (uint32_t c = 0; c < BLOCK; c += 4) {
-            vec4 a[4];
-            for (uint32_t i = 0; i < 4; i++)
-                memcpy(&a[i], in + (r + i) * BLOCK + c, sizeof a[i]);
+        for (uint32_t c = r; c < BLOCK; c += 4) {
+            float *here = m + r * BLOCK + c, *opposite = m + c * BLOCK + r;
+            vec4 a[4], b[4];
+            turn_square(here, a);
+            turn_square(opposite, b);
             for (uint32_t i = 0; i < 4; i++) {
-                vec4 column = {a[0][i], a[1][i], a[2][i], a[3][i]};
-                memcpy(out + (c + i) * BLOCK + r, &column, sizeof column);
+                memcpy(opposite + i * BLOCK, &a[i], sizeof a[i]);
+                memcpy(here + i * BLOCK, &b[i], sizeof b[i]);
             }
         }
     }
 }
 
-/* Channels [32·panel, + 32) of a block's values as rows of positions. */
-static const float *open_values(const sl__attend *a, const char *block, uint32_t panel,
-                                const struct room *room)
+/* Rows [row, row + rows) of a block of keys, from a multiple of 64 on. */
+static struct panel open_keys(const sl__attend *a, const char *block, uint32_t row, uint32_t rows,
+                              const struct room *room)
 {
-    uint32_t from = panel * BLOCK;
-    if (a->v) return open_rows(a->type, block, from, BLOCK, true, room->panel);
-    uint32_t rows = a->qk_dim - from < BLOCK ? a->qk_dim - from : BLOCK;
-    const float *keys = open_rows(a->type, block, from, rows, false, room->panel);
-    if (rows < BLOCK) { /* the rest is not there */
-        if (keys != room->panel) memcpy(room->panel, keys, rows * BLOCK * sizeof(float));
-        memset(room->panel + rows * BLOCK, 0, (BLOCK - rows) * BLOCK * sizeof(float));
-        keys = room->panel;
+    const void *at = block + row_offset(a->type, row);
+    if (a->type == SL_KV_F32) return (struct panel){.at = at, .part = PART};
+    if (a->type == SL_KV_F16) return (struct panel){room->panel, PART, room->panel, at, PART};
+    for (uint32_t done = 0; done < rows; done += SL_KV_GROUP) {
+        uint32_t some = rows - done < SL_KV_GROUP ? rows - done : SL_KV_GROUP;
+        open_rows(a->type, block, row + done, some, false, room->panel + done * BLOCK);
     }
-    turn(keys, room->turned);
-    return room->turned;
+    return (struct panel){.at = room->panel, .part = PART};
+}
+
+/* Channels [from, from + 32) of a block of keys as rows of positions; where there are fewer, the
+ * rest is 0. */
+static void open_turned(const sl__attend *a, const char *block, uint32_t from, float *out)
+{
+    uint32_t rows = a->qk_dim - from < BLOCK ? a->qk_dim - from : BLOCK;
+    const float *keys = open_rows(a->type, block, from, rows, false, out);
+    if (keys != out) memcpy(out, keys, rows * BLOCK * sizeof *out);
+    memset(out + rows * BLOCK, 0, (BLOCK - rows) * BLOCK * sizeof *out);
+    turn(out);
+}
+
+/* Channels [from, from + 32) of some blocks' values as rows of positions. */
+static struct panel open_values(const sl__attend *a, const char *block, size_t bytes,
+                                uint32_t blocks, uint32_t from, const struct room *room)
+{
+    const void *at = block + row_offset(a->type, from);
+    if (a->v && a->type == SL_KV_F32)
+        return (struct panel){.at = at, .part = bytes / sizeof(float)};
+    if (a->v && a->type == SL_KV_F16)
+        return (struct panel){room->panel, PART, room->panel, at, bytes / sizeof(uint16_t)};
+    for (uint32_t i = 0; i < blocks; i++, block += bytes) {
+        float *out = room->panel + i * PART;
+        if (a->v) open_rows(a->type, block, from, BLOCK, true, out);
+        else open_turned(a, block, from, out);
+    }
+    return (struct panel){.at = room->panel, .part = PART};
 }
 
 /* ---- a span ---------------------------------------------------------------------------------- */
@@ -226,67 +305,97 @@ static void score(const sl__attend *a, struct seen seen, const struct room *room
     uint64_t bytes = sl__kv_key_bytes(a->type, a->qk_dim);
     for (uint32_t at = seen.from / BLOCK * BLOCK; at < seen.to; at += BLOCK) {
         const char *block = block_of(a, a->k, bytes, seen.span, at);
-        for (uint32_t row = 0; row < a->qk_dim; row += SL_KV_GROUP) {
-            uint32_t rows = a->qk_dim - row < SL_KV_GROUP ? a->qk_dim - row : SL_KV_GROUP;
-            const float *panel = open_rows(a->type, block, row, rows, false, room->panel);
-            struct ahead ahead = {block + row_offset(a->type, row + rows),
-                                  row_offset(a->type, rows)};
-            if (at + BLOCK >= seen.to && row + rows == a->qk_dim && a->v) {
-                ahead.at = block_of(a, a->v, sl__kv_value_bytes(a->type, a->v_dim), seen.span,
-                                    seen.from / BLOCK * BLOCK);
+        for (uint32_t row = 0; row < a->qk_dim; row += SL_ATTEND_DEPTH) {
+            uint32_t left = a->qk_dim - row, rows = left < SL_ATTEND_DEPTH ? left : SL_ATTEND_DEPTH;
+            struct panel panel = open_keys(a, block, row, rows, room);
+            size_t part = row_offset(a->type, BLOCK);
+            struct ahead ahead = {block + row_offset(a->type, row + rows), part, part};
+            if (at + BLOCK >= seen.to && rows == left && a->v) {
+                ahead.part = (size_t)sl__kv_value_bytes(a->type, a->v_dim);
+                ahead.at = block_of(a, a->v, ahead.part, seen.span, seen.from / BLOCK * BLOCK);
             }
-            panel_product(room->q + row, room->q_row, panel, rows, room->scores + at,
+            panel_product(room->q + row, room->q_row, panel, 0, rows, room->scores + at,
                           SL_ATTEND_SCORE_ROW, row == 0, room->rows, ahead);
         }
     }
+}
+
+typedef uint32_t vec_bits __attribute__((vector_size(SL_VW * 4)));
+
+SL_INLINE vec larger_of(vec a, vec b)
+{
+    vec_bits mask = (vec_bits)(a > b);
+    return (vec)(((vec_bits)a & mask) | ((vec_bits)b & ~mask));
+}
+
+/* exp(x) as in expf.h, for x <= 0: what would not be a normal number is 0, a NaN stays one. */
+SL_INLINE vec weight_of(vec x)
+{
+    static const float terms[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1, 1};
+    vec_bits nothing = (vec_bits)(x < vec_set1(-87.0f));
+    vec shifted = attention_fma(x, vec_set1(0x1.715476p+0f), vec_set1(0x1.8p+23f));
+    vec n = shifted - vec_set1(0x1.8p+23f);
+    vec r = attention_fma(n, vec_set1(-0.693359375f), x);
+    r = attention_fma(n, vec_set1(2.12194440e-4f), r);
+    vec p = vec_set1(1.0f / 5040);
+    for (uint32_t i = 0; i < sizeof terms / sizeof *terms; i++)
+        p = attention_fma(p, r, vec_set1(terms[i]));
+    vec_bits power = ((vec_bits)shifted << 23) + (vec_bits)vec_set1(1.0f);
+    return (vec)((vec_bits)(p * (vec)power) & ~nothing);
 }
 
 /* s[from … to) ← exp(s − the largest) where the query sees [lo, hi) of it, else 0; from and to are
  * multiples of 32. The sum runs over sixteen lanes, by position, like the dot product's. */
 static void weigh(float *s, struct seen all, uint32_t lo, uint32_t hi, float *largest, float *sum)
 {
-    float lane[SL_LANES];
     uint32_t from = all.from / BLOCK * BLOCK, to = (all.to + BLOCK - 1) / BLOCK * BLOCK;
+    float lane[SL_LANES], most = -INFINITY;
+    vec v[SL_VN];
     for (uint32_t i = from; i < lo; i++)
         s[i] = -INFINITY;
     for (uint32_t i = hi; i < to; i++)
         s[i] = -INFINITY;
+    for (uint32_t i = 0; i < SL_VN; i++)
+        v[i] = vec_set1(-INFINITY);
+    for (uint32_t c = from; c < to; c += SL_LANES) {
+        for (uint32_t i = 0; i < SL_VN; i++)
+            v[i] = larger_of(vec_load(s + c + i * SL_VW), v[i]);
+    }
+    memcpy(lane, v, sizeof lane);
     for (uint32_t i = 0; i < SL_LANES; i++)
-        lane[i] = -INFINITY;
-    for (uint32_t c = from; c < to; c += SL_LANES) {
-        for (uint32_t i = 0; i < SL_LANES; i++)
-            lane[i] = s[c + i] > lane[i] ? s[c + i] : lane[i];
-    }
-    float most = lane[0];
-    for (uint32_t i = 1; i < SL_LANES; i++)
         most = lane[i] > most ? lane[i] : most;
-    for (uint32_t c = from; c < to; c++)
-        s[c] = kern_exp(s[c] - most);
-    memset(lane, 0, sizeof lane);
+    memset(v, 0, sizeof v);
     for (uint32_t c = from; c < to; c += SL_LANES) {
-        for (uint32_t i = 0; i < SL_LANES; i++)
-            lane[i] += s[c + i];
+        for (uint32_t i = 0; i < SL_VN; i++) {
+            vec weight = weight_of(vec_load(s + c + i * SL_VW) - vec_set1(most));
+            vec_store(s + c + i * SL_VW, weight);
+            v[i] += weight;
+        }
     }
+    memcpy(lane, v, sizeof lane);
     *largest = most;
     *sum = lanes_fold(lane);
 }
 
 static void add_values(const sl__attend *a, struct seen seen, const struct room *room, float *out)
 {
-    uint32_t panels = (a->v_dim + BLOCK - 1) / BLOCK;
-    uint64_t bytes = a->v ? sl__kv_value_bytes(a->type, a->v_dim)
-                          : sl__kv_key_bytes(a->type, a->qk_dim);
-    for (uint32_t at = seen.from / BLOCK * BLOCK; at < seen.to; at += BLOCK) {
+    uint32_t panels = (a->v_dim + BLOCK - 1) / BLOCK, end;
+    size_t bytes = (size_t)(a->v ? sl__kv_value_bytes(a->type, a->v_dim)
+                                 : sl__kv_key_bytes(a->type, a->qk_dim));
+    for (uint32_t at = seen.from / BLOCK * BLOCK; at < seen.to; at = end) {
         const char *block = block_of(a, a->v ? a->v : a->k, bytes, seen.span, at);
+        end = (at / SL_ATTEND_DEPTH + 1) * SL_ATTEND_DEPTH;
+        if (end > seen.to) end = seen.to;
         /* What was never stored may be anything. */
-        uint32_t from = seen.from > at ? seen.from - at : 0;
-        uint32_t to = seen.to - at < BLOCK ? seen.to - at : BLOCK;
+        uint32_t from = seen.from > at ? seen.from - at : 0, to = end - at;
+        uint32_t blocks = (to + BLOCK - 1) / BLOCK;
         for (uint32_t p = 0; p < panels; p++) {
-            const float *panel = open_values(a, block, p, room) + from * BLOCK;
-            struct ahead ahead = {block + row_offset(a->type, (p + 1) * BLOCK),
-                                  row_offset(a->type, BLOCK)};
-            panel_product(room->scores + at + from, SL_ATTEND_SCORE_ROW, panel, to - from,
-                          out + p * BLOCK, room->partial_row, at <= seen.from, room->rows, ahead);
+            struct panel panel = open_values(a, block, bytes, blocks, p * BLOCK, room);
+            const char *next = p + 1 < panels ? block + row_offset(a->type, (p + 1) * BLOCK)
+                                              : block + blocks * bytes;
+            struct ahead ahead = {next, bytes, row_offset(a->type, BLOCK)};
+            panel_product(room->scores + at, SL_ATTEND_SCORE_ROW, panel, from, to, out + p * BLOCK,
+                          room->partial_row, at <= seen.from, room->rows, ahead);
         }
     }
 }
@@ -351,7 +460,6 @@ static void attend(const sl__attend *a, uint32_t first, uint32_t last, float *pa
     room.scores = room.q + rows * room.q_row;
     room.partial = room.scores + rows * SL_ATTEND_SCORE_ROW;
     room.panel = room.partial + rows * room.partial_row;
-    room.turned = room.panel + SL_ATTEND_PANEL;
     for (uint32_t r = 0; r < rows; r++) {
         const float *q = a->q + r / a->heads * a->q_token + r % a->heads * a->q_head;
         for (uint32_t i = 0; i < a->qk_dim; i++)

@@ -33,7 +33,7 @@ size_t sl__kern_delta_tmp(uint32_t dk, uint32_t dv)
 size_t sl__attend_tmp(uint32_t rows, uint32_t qk_dim, uint32_t v_dim)
 {
     return rows * (SL_ATTEND_Q_ROW(qk_dim) + SL_ATTEND_SCORE_ROW + sl__attend_row(v_dim)) +
-           2 * SL_ATTEND_PANEL;
+           SL_ATTEND_DEPTH * SL_KV_BLOCK;
 }
 
 /* A level is what its base has, then what it has itself: its name alone says which kernels run,

@@ -18,11 +18,11 @@
 #define SL_Q8_TMP \
     (32u * 32u + 2u * (2u * (16u * SL_GROUP / sizeof(float) + 2u * 16u) + 4u * 16u * 16u) + 16u)
 
-/* What attention's tmp is made of: queries, scaled; scores; a partial result; two panels. Rows of
- * scores are longer than a span, so that rows do not lie a power of two apart. */
+/* What attention's tmp is made of: queries, scaled; scores; a partial result; a panel of DEPTH
+ * rows. Rows of scores are longer than a span, so that rows do not lie a power of two apart. */
 #define SL_ATTEND_Q_ROW(qk_dim) (((size_t)(qk_dim) + 15u) / 16u * 16u + 16u)
 #define SL_ATTEND_SCORE_ROW     ((size_t)SL_ATTEND_SPAN + 16u)
-#define SL_ATTEND_PANEL         ((size_t)SL_KV_GROUP * SL_KV_BLOCK)
+#define SL_ATTEND_DEPTH         128u /* rows of a panel: a multiple of 64 */
 /* Of the DeltaNet chunk, the same on every level for the same reason. */
 #define SL_DELTA_ROWS 8u  /* tokens, and rows of a state, come in multiples of so many */
 #define SL_DELTA_COLS 32u /* columns of a state that go through all steps while they are in L1 */

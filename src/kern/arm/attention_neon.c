@@ -14,6 +14,14 @@ SL_INLINE vec attention_halves(const uint16_t *p)
     return (vec)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 }
 
+SL_INLINE vec attention_codes(const int8_t *p)
+{
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    int8x8_t codes = vreinterpret_s8_s32(vdup_n_s32(four));
+    return (vec)vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(codes))));
+}
+
 #include "kern/body_attention.h"
 
 void sl__kern_neon_attention(sl__kern *kern)

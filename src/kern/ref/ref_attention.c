@@ -26,6 +26,14 @@ SL_INLINE vec attention_halves(const uint16_t *p)
     return vec_load(out);
 }
 
+SL_INLINE vec attention_codes(const int8_t *p)
+{
+    vec v;
+    for (uint32_t i = 0; i < SL_VW; i++)
+        v[i] = (float)p[i];
+    return v;
+}
+
 #include "kern/body_attention.h"
 
 void sl__kern_ref_attention(sl__kern *kern)

@@ -14,6 +14,11 @@ SL_INLINE vec attention_halves(const uint16_t *p)
     return (vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
 
+SL_INLINE vec attention_codes(const int8_t *p)
+{
+    return (vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)p)));
+}
+
 #include "kern/body_attention.h"
 
 void sl__kern_avx2_attention(sl__kern *kern)

@@ -15,6 +15,11 @@ SL_INLINE vec attention_halves(const uint16_t *p)
     return (vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
 }
 
+SL_INLINE vec attention_codes(const int8_t *p)
+{
+    return (vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
+}
+
 #include "kern/body_attention.h"
 
 void sl__kern_avx512_attention(sl__kern *kern)
