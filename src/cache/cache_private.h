@@ -116,7 +116,7 @@ struct sl__ticket {
 
 /* ---- reading ahead --------------------------------------------------------------------------- */
 
-#define SL_AHEAD_MAX 64u /* records, on their way ahead at most; the scans' ring has no more */
+#define SL_AHEAD_MAX 256u /* records, on their way ahead at most; the scans' ring has no more */
 
 typedef enum sl__fate {
     SL_FATE_PRESENT = 0, /* was in memory, or is being read because somebody asked for it */

@@ -86,7 +86,7 @@ static sl_status take_scratch(sl_engine *engine, sl_error *err)
         sl__scratch_needs_of(&engine->desc, engine->store, plan->activations, plan->chunk_tokens,
                              plan->context_tokens, plan->threads);
     size_t forward = sl__scratch_layout(scratch, &engine->desc, &needs, NULL);
-    size_t logits = (size_t)SL_LOGITS_ROWS * engine->desc.vocab * sizeof(float);
+    size_t logits = (size_t)plan->logits_rows * engine->desc.vocab * sizeof(float);
     engine->scratch_bytes = forward + logits + sl__embedding_row_bytes(&engine->desc);
     engine->scratch = sl__pages_alloc(engine->scratch_bytes);
     if (!engine->scratch) return SL_FAIL_NOMEM(err, "scratch");

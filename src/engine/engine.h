@@ -25,6 +25,7 @@ typedef struct sl__plan {
     uint64_t io;
     uint64_t cache;
     uint32_t context_tokens, chunk_tokens, threads;
+    uint32_t logits_rows; /* tokens whose logits are made at a time, at most SL_LOGITS_ROWS */
     sl_activations activations;
     sl_kv_type kv;
     bool embedding_resident;
@@ -118,7 +119,7 @@ struct sl_engine {
     size_t weights_bytes;
     char *scratch;          /* forward scratch, then logits */
     size_t scratch_bytes;
-    float *logits;          /* [SL_LOGITS_ROWS, vocab] */
+    float *logits;          /* [plan.logits_rows, vocab] */
     char *embedding_row;    /* sl__embedding_row_bytes: a panel, then a row */
     const sl__tensor *embedding;
     const sl_tokenizer *tokenizer; /* borrowed or own_tokenizer */
@@ -154,7 +155,7 @@ sl_status sl__resident_bytes(const sl__store *store, const sl__family *family,
 /* The forward pass over `count` <= chunk tokens: the one function for prefill and decode. Leaves
  * the stream in scratch.residual. */
 sl_status sl__forward(sl_session *session, const int32_t *ids, uint32_t count, sl_error *err);
-/* Final norm and head of tokens [first, first + count) of the chunk, count <= SL_LOGITS_ROWS, into
+/* Final norm and head of tokens [first, first + count) of the chunk, count <= plan.logits_rows, into
  * engine->logits. */
 void sl__head(sl_session *session, uint32_t first, uint32_t count);
 

@@ -140,7 +140,7 @@ void sl__head(sl_session *session, uint32_t first, uint32_t count)
     sl__run *run = &session->engine->run;
     sl__scratch *s = &run->scratch;
     uint32_t hidden = run->desc->hidden;
-    assert(count >= 1 && count <= SL_LOGITS_ROWS);
+    assert(count >= 1 && count <= session->engine->plan.logits_rows);
     sl__norm_rows(run, s->normed, s->residual + (size_t)first * hidden,
                   &run->model[SL_ROLE_FINAL_NORM], count, hidden);
     const sl__product head = sl__product_of(&run->model[SL_ROLE_HEAD], s->normed,

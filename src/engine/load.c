@@ -135,7 +135,8 @@ static sl_status check_tensor(const struct loader *l, const sl__tensor *tensor, 
     if (l->verify == SL_VERIFY_NONE || !tensor->has_checksum) return SL_OK;
     const sl_engine *e = l->engine;
     return sl__store_check_tensor(e->store, tensor, e->logits,
-                                  (size_t)SL_LOGITS_ROWS * e->desc.vocab * sizeof(float), err);
+                                  (size_t)e->plan.logits_rows * e->desc.vocab * sizeof(float),
+                                 err);
 }
 
 /* Of a tensor in panels a row is picked out of one panel and put into another. */

@@ -4,7 +4,8 @@
  *
  * What is left for the cache is what the rest does not need. Where that is too little the plan
  * first takes smaller chunks, then leaves the embedding on the disk (a token needs one row of it),
- * then, where no context was asked for, takes a shorter one. No choice made here can be seen in a
+ * then makes logits a token at a time, then, where no context was asked for, takes a shorter one. No
+ * choice made here can be seen in a
  * result: chunks are multiples of SL_DELTA_CHUNK.
  */
 #include "engine/engine.h"
@@ -21,7 +22,7 @@
 #define CHUNK_MEMORY_PART 8u
 #define READING_LONG_S 0.5
 #define DISK_BYTES_PER_S 2e9 /* where it was not measured */
-#define MISC_BYTES ((uint64_t)128 << 10) /* descriptions, stacks' first pages, and the like */
+#define MISC_BYTES ((uint64_t)64 << 10) /* descriptions, stacks' first pages, and the like */
 #define STACK_TOUCHED_BYTES ((uint64_t)32 << 10) /* of a compute thread */
 
 /* Beyond this no machine has room, and sums of a few such sizes do not overflow. */
@@ -41,7 +42,7 @@ static uint64_t scratch_bytes(const sl__plan_input *in, const sl__plan *plan, ui
         sl__scratch_needs_of(in->desc, in->store, plan->activations, chunk, plan->context_tokens,
                              plan->threads);
     uint64_t bytes = sl__scratch_layout(&unused, in->desc, &needs, NULL);
-    bytes += (uint64_t)SL_LOGITS_ROWS * in->desc->vocab * sizeof(float);
+    bytes += (uint64_t)plan->logits_rows * in->desc->vocab * sizeof(float);
     return bytes + sl__embedding_row_bytes(in->desc);
 }
 
@@ -87,6 +88,7 @@ static sl_status resolve(sl__plan *plan, const sl__plan_input *in, const sl_engi
                        opt->threads, SL_POOL_THREADS_MAX);
     }
     plan->activations = opt->activations;
+    plan->logits_rows = SL_LOGITS_ROWS;
     if (opt->kv != SL_KV_F32 && opt->kv != SL_KV_F16 && opt->kv != SL_KV_Q8) {
         return SL_FAIL(err, SL_EINVAL, "%s: there is no type %d of keys and values", in->path,
                        (int)opt->kv);
@@ -195,6 +197,8 @@ static void choose(sl__plan *plan, const sl__plan_input *in, const sl_engine_opt
         plan->resident = needs->weights - needs->embedding;
         if (leaves(plan, target)) return;
     }
+    plan->logits_rows = 1;
+    if (choose_chunk(plan, in, opt, needs, target)) return;
     uint64_t least = asked ? asked : needs->cache_minimum;
     bool may_shorten = !opt->context_tokens && !opt->expected_tokens;
     while (may_shorten && plan->context_tokens / 2 >= CONTEXT_LEAST && !leaves(plan, least)) {

@@ -124,8 +124,9 @@ static sl_status give_logits(sl_session *session, size_t done, uint32_t chunk, s
     sl_engine *engine = session->engine;
     uint32_t vocab = engine->desc.vocab;
     bool final = done + chunk == count;
-    for (uint32_t first = 0; fn && first < chunk; first += SL_LOGITS_ROWS) {
-        uint32_t rows = chunk - first < SL_LOGITS_ROWS ? chunk - first : SL_LOGITS_ROWS;
+    const uint32_t most = engine->plan.logits_rows;
+    for (uint32_t first = 0; fn && first < chunk; first += most) {
+        uint32_t rows = chunk - first < most ? chunk - first : most;
         sl__head(session, first, rows);
         sl_status status = fn(ctx, done + first, rows, engine->logits);
         if (status != SL_OK) return status;

@@ -56,6 +56,10 @@ void sl__kern_avx512_delta(sl__kern *kern);
 void sl__kern_avx512_panels(sl__kern *kern);
 void sl__kern_avx512vnni(sl__kern *kern);
 void sl__kern_avx512vnni_panels(sl__kern *kern);
+/* For the level above, which leaves few tokens to this one. */
+void sl__avx512vnni_panel_matmul_q8(sl__dtype type, const void *w, size_t row_bytes, uint32_t rows,
+                                    uint32_t cols, const void *x, uint32_t tokens, float *y,
+                                    size_t y_stride, float *tmp);
 void sl__kern_amx(sl__kern *kern);
 void sl__kern_amx_panels(sl__kern *kern);
 #endif

@@ -16,7 +16,8 @@
  *     tmp, from its first multiple of 64 bytes:
  *     step [2]: opened [2], integers [4][16][16]   sums [32 tokens][32 rows]
  */
-#include "kern/x86/dot_avx512vnni.h"
+#define SL_VW 16
+#include "kern/x86/panel_groups.h"
 
 #define TILE        16u
 #define BLOCK       (2 * TILE)
@@ -155,7 +156,8 @@ static void panel_matmul_tiles(sl__dtype type, const void *w, size_t row_bytes, 
                        SL_Q8_TMP * sizeof(float),
                    "tmp holds the opened panels, the integers and the sums");
     if (tokens < LEAST) {
-        panel_matmul_q8(type, w, row_bytes, rows, cols, x, tokens, y, y_stride, tmp);
+        sl__avx512vnni_panel_matmul_q8(type, w, row_bytes, rows, cols, x, tokens, y, y_stride,
+                                       tmp);
         return;
     }
     switch (type) {
