@@ -155,8 +155,8 @@ sl_status sl__resident_bytes(const sl__store *store, const sl__family *family,
 /* The forward pass over `count` <= chunk tokens: the one function for prefill and decode. Leaves
  * the stream in scratch.residual. */
 sl_status sl__forward(sl_session *session, const int32_t *ids, uint32_t count, sl_error *err);
-/* Final norm and head of tokens [first, first + count) of the chunk, count <= plan.logits_rows, into
- * engine->logits. */
+/* Final norm and head of tokens [first, first + count) of the chunk, count <= plan.logits_rows,
+ * into engine->logits. */
 void sl__head(sl_session *session, uint32_t first, uint32_t count);
 
 /* How the files of a store are read best: remembered in probe_file (may be NULL) for their disk,

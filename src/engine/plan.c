@@ -4,9 +4,8 @@
  *
  * What is left for the cache is what the rest does not need. Where that is too little the plan
  * first takes smaller chunks, then leaves the embedding on the disk (a token needs one row of it),
- * then makes logits a token at a time, then, where no context was asked for, takes a shorter one. No
- * choice made here can be seen in a
- * result: chunks are multiples of SL_DELTA_CHUNK.
+ * then makes logits a token at a time, then, where no context was asked for, takes a shorter one.
+ * No choice made here can be seen in a result: chunks are multiples of SL_DELTA_CHUNK.
  */
 #include "engine/engine.h"
 

@@ -1,5 +1,5 @@
-/* Groups of panels and of activations of 8 bits, as the products of both hold them: opened, weighed,
- * and fetched before their time. Private to the files that define SL_VW and include it. */
+/* Groups of panels and of activations of 8 bits, as the products of both hold them: opened,
+ * weighed, and fetched before their time. Private to the files that define SL_VW and include it. */
 #ifndef SL_KERN_X86_PANEL_GROUPS_H
 #define SL_KERN_X86_PANEL_GROUPS_H
 
