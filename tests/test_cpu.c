@@ -25,6 +25,8 @@ static bool has(uint64_t features, uint64_t needs)
     return (features & needs) == needs;
 }
 
+#if defined(__x86_64__) || (defined(__aarch64__) && defined(__linux__))
+
 /* The highest level that runs with these features. */
 static const char *highest(uint64_t features)
 {
@@ -34,6 +36,8 @@ static const char *highest(uint64_t features)
     }
     return name;
 }
+
+#endif
 
 #if defined(__x86_64__)
 

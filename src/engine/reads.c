@@ -14,6 +14,9 @@
 #define PROBE_LEAST_BYTES ((uint64_t)2 << 30)
 
 /* Several pieces, also where one at a time is as fast: demand overtakes between pieces. */
+/* Where memory is that short, the stacks of threads that read count. */
+#define LITTLE_BYTES ((uint64_t)32 << 20)
+#define LITTLE_DEPTH 2u
 #define DEPTH_LEAST 4u
 
 /* Bytes of all experts, and of the largest. */
@@ -116,6 +119,7 @@ sl_status sl__reads_choose(sl__reads *reads, sl__store *store, uint32_t layers,
         reads->bytes_per_s = probe.bytes_per_s;
     }
     if (reads->kind == SL_IO_KIND_AUTO) reads->kind = SL_IO_KIND_PREAD;
+    if (reads->depth == 0 && memory_bytes < LITTLE_BYTES) reads->depth = LITTLE_DEPTH;
     if (reads->kind == SL_IO_KIND_MMAP) reads->direct = false;
     reads->bounce = reads->direct && !all_aligned(store, layers);
     return SL_OK;

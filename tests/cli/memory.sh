@@ -108,8 +108,9 @@ rm "$tmp/out"
 inside -n $tokens --ctx 5000 >"$tmp/out" 2>"$tmp/err" &
 child=$!
 while kill -0 "$child" 2>/dev/null && [ ! -s "$tmp/out" ]; do sleep 0.05; done
-# What is not the experts' must stay, and a few of them.
-goal=$((($(needed --ctx 5000) + 2) << 20))
+# What is not the experts' must stay, and a few of them; and what the least plan does without and a
+# running one does not give back: the embedding in memory, logits of several tokens.
+goal=$((($(needed --ctx 5000) + 5) << 20))
 lowest=$((64 << 20))
 while kill -0 "$child" 2>/dev/null && [ $lowest -gt $goal ]; do
     # A little above what is held now, so that the system can do it; the engine sees how little is
