@@ -48,6 +48,29 @@ static void hidden_states_and_logits(void **state)
     free(ids);
 }
 
+/* Levels of kernels differ in what they are near to, never from the reference. */
+static void every_level_of_kernels(void **state)
+{
+    (void)state;
+    size_t count, rows, cols;
+    uint32_t vocab;
+    int32_t *ids = golden_ids(GOLDEN, "ids", &count);
+    float *want = golden_floats(GOLDEN, "logits", &rows, &cols);
+    for (uint32_t i = 0; sl_cpu_level_name(i); i++) {
+        const sl_engine_options opt = {.cpu_level = sl_cpu_level_name(i)};
+        sl_engine *engine;
+        if (sl_engine_open(&engine, MODEL, &opt, NULL) != SL_OK) continue; /* not here */
+        sl_engine_close(engine);
+        float *logits = golden_run_with(MODEL, &opt, ids, count, &vocab);
+        double error = golden_relative(logits, want, rows * cols);
+        printf("%s: %.2g\n", opt.cpu_level, error);
+        assert_true(error <= BOUND);
+        free(logits);
+    }
+    free(want);
+    free(ids);
+}
+
 static void chunks_agree_with_one_pass(void **state)
 {
     (void)state;
@@ -237,6 +260,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hidden_states_and_logits),
+        cmocka_unit_test(every_level_of_kernels),
         cmocka_unit_test(chunks_agree_with_one_pass),
         cmocka_unit_test(placement_does_not_change_a_bit),
         cmocka_unit_test(a_session_continues),
