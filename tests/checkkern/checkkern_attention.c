@@ -396,7 +396,8 @@ static void bench_attend(void)
         b.a.tokens = TOKENS;
         b.a.position = COUNT - TOKENS;
         snprintf(what, sizeof what, "%s, 1024 positions, 16 tokens", names[i]);
-        ck_time("attend", what, CK_FLOAT, 2.0 * COUNT * DIM * HEADS * TOKENS, run_attend, &b);
+        ck_time("attend", what, CK_FLOAT, (double)(2 * COUNT * DIM * HEADS * TOKENS), run_attend,
+                &b);
     }
 }
 
