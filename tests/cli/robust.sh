@@ -374,11 +374,15 @@ fi
 [ $? = 1 ] || fail "a failure without stderr does not exit with 1"
 
 # Few open files: a soft limit is raised, a hard one is named.
-(ulimit -Sn 8 && "$sluice" run "$demo" -p hello -n 1 >"$tmp/out" 2>"$tmp/err") ||
-    fail "run under ulimit -Sn 8 fails: $(cat "$tmp/err")"
-(ulimit -n 8 && "$sluice" run "$demo" -p hello -n 1 >"$tmp/out" 2>"$tmp/err")
-code=$?
-judge "$demo/*: Too many open files" "run under ulimit -n 8"
+if [ "$(head -c 2 "$sluice")" = '#!' ]; then
+    echo "not checked: what starts the program under an emulator needs more files than that itself"
+else
+    (ulimit -Sn 8 && "$sluice" run "$demo" -p hello -n 1 >"$tmp/out" 2>"$tmp/err") ||
+        fail "run under ulimit -Sn 8 fails: $(cat "$tmp/err")"
+    (ulimit -n 8 && "$sluice" run "$demo" -p hello -n 1 >"$tmp/out" 2>"$tmp/err")
+    code=$?
+    judge "$demo/*: Too many open files" "run under ulimit -n 8"
+fi
 
 # Ctrl-C twice: the first asks, the second ends.
 set -m # a job in the background does not ignore Ctrl-C
