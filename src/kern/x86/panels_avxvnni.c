@@ -1,30 +1,7 @@
 /* Panels and activations of 8 bits with AVX-VNNI: an instruction multiplies the 32 bytes of a
  * vector and adds four products to each of 8 rows, exactly. */
 #define SL_VW 8
-#include "kern/x86/panel_codes.h"
-
-#define SL_DOT_QUADS    QUADS
-#define SL_DOT_IN_PLACE 1
-#define SL_DOT_ONE_KIND 1
-
-SL_INLINE ivec dot_add(sl__dtype type, ivec s, ivec codes, ivec x)
-{
-    (void)type;
-    return (ivec)_mm256_dpbusd_avx_epi32((__m256i)s, (__m256i)codes, (__m256i)x);
-}
-
-SL_INLINE ivec dot_sum(sl__dtype type, ivec s)
-{
-    (void)type;
-    return s;
-}
-
-SL_INLINE ivec dot_start(sl__dtype type, const sl__q8_group *group)
-{
-    (void)type;
-    (void)group;
-    return ivec_set1(0);
-}
+#include "kern/x86/dot_vnni.h"
 
 #include "kern/x86/body_panels.h"
 
