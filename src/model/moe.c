@@ -158,8 +158,7 @@ sl_status sl__moe_block(sl__run *run, uint32_t layer, uint32_t tokens, const flo
     sl__moe moe = {.run = run, .m = &run->desc->layers[layer].moe, .layer = layer,
                    .layout = sl__store_expert_layout(run->store, layer), .tokens = tokens};
     assert((moe.layout != NULL) == (moe.m->experts > 0));
-    moe.rounded = sl__experts_take_q8(&moe) || sl__shared_takes_q8(&moe);
-    if (moe.rounded) {
+    if (sl__experts_take_q8(&moe) || sl__shared_takes_q8(&moe)) {
         sl__quantise(run, run->scratch.normed, run->desc->hidden, run->desc->hidden, tokens,
                      run->scratch.moe.q8_tokens);
     }

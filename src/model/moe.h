@@ -11,7 +11,6 @@ typedef struct sl__moe {
     const sl__expert_layout *layout; /* NULL: a dense layer */
     uint32_t layer, tokens;
     uint32_t unique_count; /* experts that the chunk's tokens go to */
-    bool rounded;          /* scratch.moe.q8_tokens is set */
 } sl__moe;
 
 /* The first half of a network whose matrices all take their input rounded to 8 bits:
