@@ -62,11 +62,12 @@ static void run_share(const struct share *s)
 {
     const struct work *k = s->work;
     const unsigned char *w = k->w + s->first * k->row_bytes;
+    const sl__rows rows = {.dtype = k->type, .data = w, .row_bytes = k->row_bytes};
     if (!k->kern)
         load_512(w, s->count * k->row_bytes);
     else if (k->by_rows)
-        k->kern->matmul(k->type, w, k->row_bytes, NULL, 0, s->count, k->cols, k->xf, k->cols,
-                        k->tokens, k->y + s->first, k->rows, s->tmp);
+        k->kern->matmul(&rows, s->count, k->cols, k->xf, k->cols, k->tokens, k->y + s->first,
+                        k->rows, s->tmp);
     else if (k->as_float)
         k->kern->panel_matmul(k->type, w, k->row_bytes, s->count, k->cols, k->xf, k->cols,
                               k->tokens, k->y + s->first, k->rows, s->tmp);

@@ -46,7 +46,7 @@ static void check_vector(sl__dtype type, const double want[6])
         EACH_LEVEL(kern)
         {
             double sum = 0, weighted = 0;
-            kern->dequant_row(type, block, NULL, y, w);
+            kern->dequant_row(&(sl__rows){.dtype = type, .data = block}, 0, y, w);
             for (uint32_t i = 0; i < w; i++) {
                 sum += (double)y[i];
                 weighted += (i + 1) * (double)y[i];
@@ -105,7 +105,7 @@ static void check_record(const record *head, const unsigned char *blocks, const 
         EACH_LEVEL(kern)
         {
             snprintf(what, sizeof what, "%s %s", kern->level, head->name);
-            kern->dequant_row(type, blocks, NULL, out, n);
+            kern->dequant_row(&(sl__rows){.dtype = type, .data = blocks}, 0, out, n);
             assert_bits(out, want, n, what);
         }
     for (uint32_t i = 0; i < n; i++)
@@ -180,10 +180,11 @@ static void test_fp4_scales(void **state)
         }
         for (uint32_t i = 0; i < 256 * weights; i++)
             want[i] = plain_block_weight(types[t], row, i);
+        const sl__rows rows = {.dtype = types[t], .data = row};
         for
             EACH_LEVEL(kern)
             {
-                kern->dequant_row(types[t], row, NULL, out, 256 * weights);
+                kern->dequant_row(&rows, 0, out, 256 * weights);
                 assert_bits(out, want, 256 * weights, kern->level);
             }
     }

@@ -20,6 +20,7 @@ static const sl__dtype weight_types[] = {
     SL_MXFP4,   SL_Q4_0,   SL_Q4_1,   SL_Q5_0,        SL_Q5_1,  SL_Q8_0, SL_IQ4_NL,
     SL_Q2_K,    SL_Q3_K,   SL_Q4_K,   SL_Q5_K,        SL_Q6_K,  SL_NVFP4, SL_IQ4_XS,
     SL_IQ2_XXS, SL_IQ2_XS, SL_IQ2_S,  SL_MXFP4_BLOCK, SL_IQ3_S, SL_IQ3_XXS,
+    SL_AFFINE2, SL_AFFINE3, SL_AFFINE4, SL_AFFINE5, SL_AFFINE6, SL_AFFINE8, SL_F8_E4M3,
 };
 #define WEIGHT_TYPES (sizeof weight_types / sizeof weight_types[0])
 _Static_assert(WEIGHT_TYPES == SL_DTYPE_COUNT, "all of them");
@@ -52,18 +53,21 @@ static void test_dtype_table(void **state)
 
     static const uint32_t bytes[] = {256, 128, 128, 68,  36, 28,  20,  32,  36,
                                      40,  44,  48,  68,  36, 84,  110, 144, 176,
-                                     210, 36,  136, 66,  74, 82,  34,  110, 98};
+                                     210, 36,  136, 66,  74, 82,  34,  110, 98,
+                                     16,  24,  32,  40,  48, 64,  64};
     for (unsigned i = 0; i < WEIGHT_TYPES; i++) {
         assert_int_equal(row_bytes_of(weight_types[i], 64), bytes[i]);
         assert_int_equal(row_bytes_of(weight_types[i], 0), 0);
     }
     assert_int_equal(row_bytes_of(SL_MXFP4, 33), 32);
     for (unsigned i = 0; i < WEIGHT_TYPES; i++)
-        assert_int_equal(sl__dtype_has_scales(weight_types[i]), weight_types[i] == SL_MXFP4);
-    assert_int_equal(sl__dtype_scale_row_bytes(SL_MXFP4, 0), 0);
-    assert_int_equal(sl__dtype_scale_row_bytes(SL_MXFP4, 32), 1);
-    assert_int_equal(sl__dtype_scale_row_bytes(SL_MXFP4, 33), 2);
-    assert_int_equal(sl__dtype_scale_row_bytes(SL_Q4, 64), 0);
+        assert_int_equal(sl__dtype_has_planes(weight_types[i]),
+                         weight_types[i] == SL_MXFP4 || weight_types[i] >= SL_AFFINE2);
+    const sl__scaling none = sl__dtype_scaling(SL_Q4), mx = sl__dtype_scaling(SL_MXFP4);
+    assert_int_equal(sl__scaling_row_bytes(&mx, 0), 0);
+    assert_int_equal(sl__scaling_row_bytes(&mx, 32), 1);
+    assert_int_equal(sl__scaling_row_bytes(&mx, 33), 2);
+    assert_int_equal(sl__scaling_row_bytes(&none, 64), 0);
     assert_int_equal(row_bytes_of(SL_Q4, 1), 36);
     assert_int_equal(row_bytes_of(SL_Q4, 65), 72);
     assert_int_equal(row_bytes_of(SL_Q8_0, 65), 102);

@@ -107,7 +107,7 @@ static void layouts_hold_their_rules(void **state)
         sl__dtype dtype[SL_PART_COUNT];
         uint32_t rows[SL_PART_COUNT], cols[SL_PART_COUNT];
         for (int p = 0; p < SL_PART_COUNT; p++) {
-            dtype[p] = (sl__dtype)(draw(&seed) % SL_DTYPE_COUNT);
+            dtype[p] = (sl__dtype)(draw(&seed) % SL_AFFINE2);
             rows[p] = (uint32_t)(draw(&seed) % 300 + 1);
             cols[p] = (uint32_t)(draw(&seed) % 300 + 1);
         }

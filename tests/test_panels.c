@@ -109,9 +109,10 @@ static double exact(const struct matrix *m, const sl__kern *kern, uint32_t r, co
                     double *size)
 {
     float *w = malloc(m->cols * sizeof *w);
+    const sl__rows row = {.dtype = m->type, .data = m->data + r * m->row_bytes};
     double sum = 0;
     *size = 0;
-    kern->dequant_row(m->type, m->data + r * m->row_bytes, NULL, w, m->cols);
+    kern->dequant_row(&row, 0, w, m->cols);
     for (uint32_t c = 0; c < m->cols; c++) {
         sum += (double)w[c] * (double)x[c];
         *size += fabs((double)w[c] * (double)x[c]);

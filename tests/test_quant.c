@@ -48,7 +48,7 @@ static void encode(sl__dtype type, const float *x, uint32_t cols, coded *c)
     for (size_t i = 0; i < 32; i++)
         assert_true(c->row[c->bytes + i] == 0x5a && again[c->bytes + 1 + i] == 0xc3);
     sl__kern_init(&kern, NULL);
-    kern.dequant_row(type, c->row, NULL, c->back, cols);
+    kern.dequant_row(&(sl__rows){.dtype = type, .data = c->row}, 0, c->back, cols);
 }
 
 static float half_at(const coded *c, size_t at)

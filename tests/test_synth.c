@@ -126,8 +126,9 @@ static float *decode(sl__dtype type, const char *rows, uint32_t count, uint32_t 
     assert_true(sl__dtype_row_bytes(type, cols, &row_bytes));
     float *out = malloc((size_t)count * cols * sizeof *out);
     assert_non_null(out);
+    const sl__rows all = {.dtype = type, .data = rows, .row_bytes = (size_t)row_bytes};
     for (uint32_t r = 0; r < count; r++)
-        kern.dequant_row(type, rows + r * row_bytes, NULL, out + (size_t)r * cols, cols);
+        kern.dequant_row(&all, r, out + (size_t)r * cols, cols);
     return out;
 }
 

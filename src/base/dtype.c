@@ -39,6 +39,13 @@ static const dtype_info dtypes[SL_DTYPE_ALL] = {
     [SL_IQ2_S] = {"iq2_s", 256, 82},
     [SL_IQ3_XXS] = {"iq3_xxs", 256, 98},
     [SL_IQ3_S] = {"iq3_s", 256, 110},
+    [SL_AFFINE2] = {"affine2", 8, 2},
+    [SL_AFFINE3] = {"affine3", 8, 3},
+    [SL_AFFINE4] = {"affine4", 8, 4},
+    [SL_AFFINE5] = {"affine5", 8, 5},
+    [SL_AFFINE6] = {"affine6", 8, 6},
+    [SL_AFFINE8] = {"affine8", 8, 8},
+    [SL_F8_E4M3] = {"f8_e4m3", 1, 1},
     [SL_I8] = {"i8", 1, 1},
     [SL_U8] = {"u8", 1, 1},
     [SL_I16] = {"i16", 1, 2},
@@ -49,7 +56,6 @@ static const dtype_info dtypes[SL_DTYPE_ALL] = {
     [SL_U64] = {"u64", 1, 8},
     [SL_F64] = {"f64", 1, 8},
     [SL_BOOL] = {"bool", 1, 1},
-    [SL_F8_E4M3] = {"f8_e4m3", 1, 1},
     [SL_F8_E5M2] = {"f8_e5m2", 1, 1},
     [SL_F8_E8M0] = {"f8_e8m0", 1, 1},
 };
@@ -104,17 +110,6 @@ bool sl__dtype_row_bytes(sl__dtype type, uint64_t cols, uint64_t *bytes)
     const dtype_info *d = info(type);
     uint64_t blocks = cols / d->weights + (cols % d->weights != 0);
     return sl__mul_u64(bytes, blocks, d->bytes);
-}
-
-bool sl__dtype_has_scales(sl__dtype type)
-{
-    return type == SL_MXFP4;
-}
-
-uint64_t sl__dtype_scale_row_bytes(sl__dtype type, uint64_t cols)
-{
-    if (!sl__dtype_has_scales(type)) return 0;
-    return cols / SL_MX_GROUP + (cols % SL_MX_GROUP != 0);
 }
 
 float sl__f16_to_f32(uint16_t h)

@@ -19,6 +19,10 @@
  *             is its sign, the others stand for 0, 0.5, 1, 1.5, 2, 3, 4, 6            4.25 bit
  *     scales  a byte s: 2^(s−127); 255 is NaN                weight = value of the code * scale
  *
+ * affine2 … affine8 (MLX, and compressed-tensors without biases) are rows of codes of so many bits,
+ * one after the other from the lowest bit up; their scales, and biases where there are any, lie in
+ * planes (base/rows.h). f8_e4m3 as a weight has a plane of scales too, one for a square of 128.
+ *
  * The block types from q4_0 to nvfp4 are GGUF's, byte for byte: a block holds its own scales, some
  * minimums too, and 32, 64 or 256 weights of a row; kern/body_blocks.h says how each lies. Their
  * arithmetic is float32: the block's scale times the sub-block's, times the code, plus or minus
@@ -62,6 +66,13 @@ typedef enum sl__dtype {
     SL_IQ2_S,
     SL_IQ3_XXS,
     SL_IQ3_S, /* the last of them */
+    SL_AFFINE2, /* with planes of scales */
+    SL_AFFINE3,
+    SL_AFFINE4,
+    SL_AFFINE5,
+    SL_AFFINE6,
+    SL_AFFINE8,
+    SL_F8_E4M3,
     SL_DTYPE_COUNT, /* the types above can be weights */
     /* Known to readers, never computed with: */
     SL_I8 = SL_DTYPE_COUNT,
@@ -74,7 +85,6 @@ typedef enum sl__dtype {
     SL_U64,
     SL_F64,
     SL_BOOL,
-    SL_F8_E4M3,
     SL_F8_E5M2,
     SL_F8_E8M0,
     SL_DTYPE_ALL
@@ -89,10 +99,17 @@ uint32_t sl__dtype_block_weights(sl__dtype type);          /* 1, 32, 64 or 256 *
 uint32_t sl__dtype_block_bytes(sl__dtype type);
 /* Bytes of a row of cols weights (without scales that lie apart); false on overflow. */
 bool sl__dtype_row_bytes(sl__dtype type, uint64_t cols, uint64_t *bytes);
-/* Whether a matrix of the type has its scales in a plane of their own, and the bytes of its row
- * there: 0 for all other types. */
-bool sl__dtype_has_scales(sl__dtype type);
-uint64_t sl__dtype_scale_row_bytes(sl__dtype type, uint64_t cols);
+/* Whether a matrix of the type has its scales in planes of their own. */
+static inline bool sl__dtype_has_planes(sl__dtype type)
+{
+    return type == SL_MXFP4 || (type >= SL_AFFINE2 && type <= SL_F8_E4M3);
+}
+/* The bits of a code of an affine type; 0 for others. */
+static inline uint32_t sl__dtype_affine_bits(sl__dtype type)
+{
+    if (type < SL_AFFINE2 || type > SL_AFFINE8) return 0;
+    return type == SL_AFFINE8 ? 8 : 2 + (uint32_t)(type - SL_AFFINE2);
+}
 
 /* Whether a row of the type is made of GGUF's blocks. */
 static inline bool sl__dtype_is_block(sl__dtype type)

@@ -47,8 +47,9 @@ static sl_status embed(sl_engine *engine, const int32_t *ids, uint32_t count, sl
             sl__panel_get_row(w->dtype, row, (uint32_t)ids[t] % SL_PANEL_ROWS, hidden, apart);
             row = apart;
         }
-        engine->run.kern.dequant_row(w->dtype, row, NULL,
-                                     engine->run.scratch.residual + (size_t)t * hidden, hidden);
+        const sl__rows one = {.dtype = w->dtype, .data = row, .row_bytes = w->row_bytes};
+        engine->run.kern.dequant_row(&one, 0, engine->run.scratch.residual + (size_t)t * hidden,
+                                     hidden);
     }
     return SL_OK;
 }

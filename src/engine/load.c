@@ -120,7 +120,8 @@ static sl_status load_vector(const struct loader *l, const sl__tensor_spec *spec
     if (!raw) return SL_FAIL_NOMEM(err, tensor->name);
     sl_status status = sl__store_read_tensor(l->engine->store, tensor, raw, err);
     if (status == SL_OK) {
-        l->engine->run.kern.dequant_row(tensor->dtype, raw, NULL, out, spec->cols);
+        const sl__rows rows = {.dtype = tensor->dtype, .data = raw};
+        l->engine->run.kern.dequant_row(&rows, 0, out, spec->cols);
         for (uint32_t i = 0; i < spec->cols; i++)
             out[i] += spec->add;
         if (spec->minus_exp) status = undo_minus_exp(l, spec, out, err);
@@ -195,7 +196,7 @@ static sl_status load_tensor(void *ctx, int64_t layer, const sl__tensor_spec *sp
     sl_engine *e = l->engine;
     sl__weight *weight = layer < 0 ? &e->run.model[spec->role] : &e->run.layers[layer][spec->role];
     sl__weight w = {.dtype = tensor->dtype, .rows = spec->rows, .cols = spec->cols,
-                    .panels = tensor->panels};
+                    .panels = tensor->panels, .precise = spec->klass == SL_CLASS_PRECISE};
     uint64_t row_bytes;
     if (!sl__dtype_row_bytes(tensor->dtype, spec->cols, &row_bytes)) {
         return SL_FAIL(err, SL_EFORMAT, "tensor %s: its rows are too long", tensor->name);

@@ -62,7 +62,7 @@ struct conversion {
     struct form from, to;
     uint32_t cols;
     const char *in, *scales; /* scales: NULL where the type has no plane of them */
-    uint64_t scale_bytes;    /* a row */
+    size_t scale_bytes;      /* a row */
     char *out;
     uint32_t rows, rows_a_task;
     sl_error *errors; /* [threads] */
@@ -82,14 +82,17 @@ static sl_status convert_row(const struct conversion *c, uint32_t r, float *tmp,
     char *to_panel = from_panel + (c->from.panels ? c->from.row_bytes : 0);
     const char *in = c->in + row_place(&c->from, r);
     char *out = c->out + row_place(&c->to, r);
-    const char *scales = c->scales ? c->scales + r * c->scale_bytes : NULL;
     if (c->from.panels) {
         sl__panel_get_row(c->from.type, in, r % SL_PANEL_ROWS, c->cols, from_panel);
         in = from_panel;
     }
     if (c->from.type != c->to.type) {
         char *coded = c->to.panels ? to_panel : out;
-        c->p->kern.dequant_row(c->from.type, in, scales, tmp, c->cols);
+        const sl__rows one = {.dtype = c->from.type, .data = in, .row_bytes = c->from.row_bytes,
+                              .scaling = sl__dtype_scaling(c->from.type),
+                              .scales = c->scales ? c->scales + r * c->scale_bytes : NULL,
+                              .scale_row_bytes = c->scale_bytes};
+        c->p->kern.dequant_row(&one, 0, tmp, c->cols);
         SL_TRY(sl__quant_row(c->to.type, tmp, c->cols, coded, err));
         in = coded;
     }
@@ -133,9 +136,10 @@ static sl_status convert(struct packer *p, const struct form *from, const void *
                          uint32_t cols, const char *what, sl_error *err)
 {
     sl_error errors[PACK_THREADS_MAX];
+    const sl__scaling scaling = sl__dtype_scaling(from->type);
     struct conversion c = {.p = p, .from = *from, .to = *to, .cols = cols, .in = in, .out = out,
                            .scales = scales, .rows = rows, .errors = errors,
-                           .scale_bytes = sl__dtype_scale_row_bytes(from->type, cols)};
+                           .scale_bytes = (size_t)sl__scaling_row_bytes(&scaling, cols)};
     size_t bytes = (size_t)form_bytes(to, rows);
     if (from->type == to->type && from->panels == to->panels) {
         memcpy(out, in, bytes);

@@ -48,11 +48,11 @@ SL_INLINE void dequant_groups(sl__dtype type, const unsigned char *p, const unsi
     memcpy(out + i, value, (count - i) * sizeof(float));
 }
 
-static void dequant_span(sl__dtype type, const unsigned char *row, const unsigned char *scales,
-                         uint32_t first, uint32_t count, float *out)
+static void dequant_span(const sl__rows *w, uint32_t r, uint32_t first, uint32_t count, float *out)
 {
+    const unsigned char *row = row_at(w, r);
     const size_t group = first / SL_GROUP;
-    switch (type) {
+    switch (w->dtype) {
     case SL_F32: dequant_groups(SL_F32, row + group * 256, NULL, count, out); break;
     case SL_F16: dequant_groups(SL_F16, row + group * 128, NULL, count, out); break;
     case SL_BF16: dequant_groups(SL_BF16, row + group * 128, NULL, count, out); break;
@@ -61,10 +61,15 @@ static void dequant_span(sl__dtype type, const unsigned char *row, const unsigne
     case SL_Q3: dequant_groups(SL_Q3, row + group * 28, NULL, count, out); break;
     case SL_Q2: dequant_groups(SL_Q2, row + group * 20, NULL, count, out); break;
     case SL_MXFP4:
-        scales = scales_at(SL_MXFP4, scales, group);
-        dequant_groups(SL_MXFP4, row + group * 32, scales, count, out);
+        dequant_groups(SL_MXFP4, row + group * 32,
+                       scales_at(SL_MXFP4, scale_row(w->scales, w->scale_row_bytes, r), group),
+                       count, out);
         break;
-    default: dequant_blocks(type, row, first, count, out);
+    default:
+        if (sl__dtype_is_block(w->dtype))
+            dequant_blocks(w->dtype, row, first, count, out);
+        else
+            dequant_planes(w, r, first, count, out);
     }
 }
 
@@ -197,27 +202,27 @@ static void blocks_matvec(sl__dtype type, const void *w, size_t row_bytes, uint3
     }
 }
 
-static void matmul_one(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
-                       size_t scale_row_bytes, uint32_t rows, uint32_t cols, const float *x,
+static void matmul_one(const sl__rows *w, uint32_t rows, uint32_t cols, const float *x,
                        size_t x_stride, uint32_t tokens, float *y, size_t y_stride, float *tmp)
 {
-    if (tokens != 1) {
-        matmul(type, w, row_bytes, scales, scale_row_bytes, rows, cols, x, x_stride, tokens, y,
-               y_stride, tmp);
+    const void *data = w->data;
+    const size_t bytes = w->row_bytes;
+    if (tokens != 1 || (sl__has_planes(&w->scaling) && w->dtype != SL_MXFP4)) {
+        matmul(w, rows, cols, x, x_stride, tokens, y, y_stride, tmp);
         return;
     }
-    switch (type) {
-    case SL_F32: matvec(SL_F32, w, row_bytes, NULL, 0, rows, cols, x, y); break;
-    case SL_F16: matvec(SL_F16, w, row_bytes, NULL, 0, rows, cols, x, y); break;
-    case SL_BF16: matvec(SL_BF16, w, row_bytes, NULL, 0, rows, cols, x, y); break;
-    case SL_Q8: matvec(SL_Q8, w, row_bytes, NULL, 0, rows, cols, x, y); break;
-    case SL_Q4: matvec(SL_Q4, w, row_bytes, NULL, 0, rows, cols, x, y); break;
-    case SL_Q3: matvec(SL_Q3, w, row_bytes, NULL, 0, rows, cols, x, y); break;
-    case SL_Q2: matvec(SL_Q2, w, row_bytes, NULL, 0, rows, cols, x, y); break;
+    switch (w->dtype) {
+    case SL_F32: matvec(SL_F32, data, bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_F16: matvec(SL_F16, data, bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_BF16: matvec(SL_BF16, data, bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_Q8: matvec(SL_Q8, data, bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_Q4: matvec(SL_Q4, data, bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_Q3: matvec(SL_Q3, data, bytes, NULL, 0, rows, cols, x, y); break;
+    case SL_Q2: matvec(SL_Q2, data, bytes, NULL, 0, rows, cols, x, y); break;
     case SL_MXFP4:
-        matvec(SL_MXFP4, w, row_bytes, scales, scale_row_bytes, rows, cols, x, y);
+        matvec(SL_MXFP4, data, bytes, w->scales, w->scale_row_bytes, rows, cols, x, y);
         break;
-    default: blocks_matvec(type, w, row_bytes, rows, cols, x, y);
+    default: blocks_matvec(w->dtype, data, bytes, rows, cols, x, y);
     }
 }
 

@@ -8,15 +8,20 @@
 #ifndef SL_KERN_BODY_MATMUL_H
 #define SL_KERN_BODY_MATMUL_H
 
+#include "base/rows.h"
+#include "kern/body_planes.h"
 #include "kern/lanes.h"
 #include "kern/levels.h"
 
-/* out = weights [first, first + count) of a row; first % SL_GROUP == 0. scales: the row's, where
- * the type has a plane of them. */
-static void dequant_span(sl__dtype type, const unsigned char *row, const unsigned char *scales,
-                         uint32_t first, uint32_t count, float *out);
+/* out = weights [first, first + count) of row r; first % SL_GROUP == 0. */
+static void dequant_span(const sl__rows *w, uint32_t r, uint32_t first, uint32_t count, float *out);
 
-/* Row r of a plane of scales, which is NULL where the type has none. */
+SL_INLINE const unsigned char *row_at(const sl__rows *w, uint32_t r)
+{
+    return (const unsigned char *)w->data + r * w->row_bytes;
+}
+
+/* Row r of a plane of scales that has one for every row; NULL where the type has none. */
 SL_INLINE const unsigned char *scale_row(const void *scales, size_t scale_row_bytes, uint32_t r)
 {
     return scales ? (const unsigned char *)scales + r * scale_row_bytes : NULL;
@@ -46,14 +51,12 @@ static void block_dot(const float *weights, const float *x, size_t x_stride, uin
     }
 }
 
-static void matmul(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
-                   size_t scale_row_bytes, uint32_t rows, uint32_t cols, const float *x,
-                   size_t x_stride, uint32_t tokens, float *y, size_t y_stride, float *tmp)
+static void matmul(const sl__rows *w, uint32_t rows, uint32_t cols, const float *x, size_t x_stride,
+                   uint32_t tokens, float *y, size_t y_stride, float *tmp)
 {
-    const unsigned char *row = w;
     float *weights = tmp, *lanes = tmp + SL_MM_ROWS * SL_MM_COLS;
-    if (type == SL_F32 && tokens == 1) {
-        dot_rows(w, row_bytes, rows, cols, x, y);
+    if (w->dtype == SL_F32 && tokens == 1) {
+        dot_rows(w->data, w->row_bytes, rows, cols, x, y);
         return;
     }
     for (uint32_t r0 = 0; r0 < rows; r0 += SL_MM_ROWS) {
@@ -63,9 +66,7 @@ static void matmul(sl__dtype type, const void *w, size_t row_bytes, const void *
             uint32_t n = cols - c < SL_MM_COLS ? cols - c : SL_MM_COLS;
             for (uint32_t r = 0; r < SL_MM_ROWS; r++) {
                 if (r < count)
-                    dequant_span(type, row + r * row_bytes,
-                                 scale_row(scales, scale_row_bytes, r0 + r), c, n,
-                                 weights + r * SL_MM_COLS);
+                    dequant_span(w, r0 + r, c, n, weights + r * SL_MM_COLS);
                 else /* a row that is not there: computed, and not stored */
                     memset(weights + r * SL_MM_COLS, 0, n * sizeof(float));
             }
@@ -76,26 +77,21 @@ static void matmul(sl__dtype type, const void *w, size_t row_bytes, const void *
                 y[t * y_stride + r0 + r] =
                     lanes_fold(lanes + ((size_t)t * SL_MM_ROWS + r) * SL_LANES);
         }
-        row += count * row_bytes;
     }
 }
 
 /* A tile of SL_MM_T_ROWS × SL_MM_T_COLS weights is made floats once and added to every token. */
-static void matmul_t(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
-                     size_t scale_row_bytes, uint32_t rows, uint32_t c0, uint32_t c1,
-                     const float *x, size_t x_stride, uint32_t tokens, float *y, size_t y_stride,
-                     float *tmp)
+static void matmul_t(const sl__rows *w, uint32_t rows, uint32_t c0, uint32_t c1, const float *x,
+                     size_t x_stride, uint32_t tokens, float *y, size_t y_stride, float *tmp)
 {
     for (uint32_t t = 0; t < tokens; t++)
         memset(y + t * y_stride, 0, (c1 - c0) * sizeof(float));
     for (uint32_t c = c0; c < c1; c += SL_MM_T_COLS) {
         uint32_t n = c1 - c < SL_MM_T_COLS ? c1 - c : SL_MM_T_COLS;
-        const unsigned char *row = w;
         for (uint32_t r0 = 0; r0 < rows; r0 += SL_MM_T_ROWS) {
             uint32_t count = rows - r0 < SL_MM_T_ROWS ? rows - r0 : SL_MM_T_ROWS;
-            for (uint32_t r = 0; r < count; r++, row += row_bytes)
-                dequant_span(type, row, scale_row(scales, scale_row_bytes, r0 + r), c, n,
-                             tmp + r * SL_MM_T_COLS);
+            for (uint32_t r = 0; r < count; r++)
+                dequant_span(w, r0 + r, c, n, tmp + r * SL_MM_T_COLS);
             sum_rows(x + r0, x_stride, 1, tmp, SL_MM_T_COLS, count, y + (c - c0), y_stride, tokens,
                      n);
         }
@@ -109,10 +105,9 @@ static float dot(const float *a, const float *b, uint32_t n)
     return y;
 }
 
-static void dequant_row(sl__dtype type, const void *row, const void *scales, float *out,
-                        uint32_t cols)
+static void dequant_row(const sl__rows *w, uint32_t r, float *out, uint32_t cols)
 {
-    dequant_span(type, row, scales, 0, cols, out);
+    dequant_span(w, r, 0, cols, out);
 }
 
 #endif

@@ -13,8 +13,8 @@
  * s[i] += s[i + 8] for i < 8, then + 4, + 2, + 1, and s[0] is the result. A weight of a grouped
  * type is round(round(scale * code) + minimum), and so is one of the block types (base/dtype.h).
  *
- * Types with a plane of scales (sl__dtype_has_scales) come with a pointer to it, `scales`, and the
- * distance of its rows, `scale_row_bytes`; for all others the two are not looked at.
+ * An affine weight is round(round(scale * code) + bias), one without biases round(scale * (code −
+ * 2^(bits−1))), one of eight-bit floats round(scale * value).
  *
  * Pointers need no more alignment than their element type; weights (const void *) need none.
  * Outputs never overlap inputs unless said. No entry allocates. All are thread-safe.
@@ -28,6 +28,7 @@
 
 #include "base/dtype.h"
 #include "base/panels.h"
+#include "base/rows.h"
 #include "kern/kv_blocks.h"
 
 /* Queries that are answered together, so that each cached byte is read once for all of them: the
@@ -67,17 +68,15 @@ typedef struct sl__delta_chunk {
 typedef struct sl__kern {
     const char *level; /* "ref", "avx2", … : as sl_cpu_level_name has it */
 
-    /* out[cols] = the row's weights as float; scales: its row of scales. exact */
-    void (*dequant_row)(sl__dtype type, const void *row, const void *scales, float *out,
-                        uint32_t cols);
+    /* out[cols] = row r as float. exact */
+    void (*dequant_row)(const sl__rows *w, uint32_t r, float *out, uint32_t cols);
 
     /* y[t][r] = W[r]·x[t]  for r < rows, t < tokens.
-     * w: `rows` rows of `row_bytes` bytes each, of `type`, `cols` weights.
+     * w: `rows` rows of `cols` weights.
      * x: row t at x + t*x_stride (floats), y: row t at y + t*y_stride.
      * tmp: at least sl__kern_matmul_tmp(cols, tokens) floats of the caller's, private to the call.
      * exact */
-    void (*matmul)(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
-                   size_t scale_row_bytes, uint32_t rows, uint32_t cols, const float *x,
+    void (*matmul)(const sl__rows *w, uint32_t rows, uint32_t cols, const float *x,
                    size_t x_stride, uint32_t tokens, float *y, size_t y_stride, float *tmp);
 
     /* The transposed product over columns [c0, c1) of W:
@@ -85,10 +84,8 @@ typedef struct sl__kern {
      * from 0 in increasing r, product rounded, then sum rounded. c0 is a multiple of SL_GROUP; c1
      * is one too, or the end of the rows. Arguments and tmp as matmul's; a row of x has `rows`
      * numbers. Columns are independent: calls on disjoint ranges give one call's bits. exact */
-    void (*matmul_t)(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
-                     size_t scale_row_bytes, uint32_t rows, uint32_t c0, uint32_t c1,
-                     const float *x, size_t x_stride, uint32_t tokens, float *y, size_t y_stride,
-                     float *tmp);
+    void (*matmul_t)(const sl__rows *w, uint32_t rows, uint32_t c0, uint32_t c1, const float *x,
+                     size_t x_stride, uint32_t tokens, float *y, size_t y_stride, float *tmp);
 
     /* The same as matmul for weights in panels (base/panels.h), types sl__dtype_has_panels; the
      * order of the sum is its own. w: whole panels, 16 · row_bytes each; a last one may have fewer

@@ -27,8 +27,8 @@ struct activation {
 
 static const float *bias_row(const sl__run *run, const sl__weight *bias, uint32_t row, float *tmp)
 {
-    const char *data = (const char *)bias->data + (size_t)row * bias->row_bytes;
-    run->kern.dequant_row(bias->dtype, data, NULL, tmp, bias->cols);
+    const sl__rows rows = sl__weight_rows(bias, 0);
+    run->kern.dequant_row(&rows, row, tmp, bias->cols);
     return tmp;
 }
 
@@ -77,6 +77,7 @@ static sl__weight part_of(const sl__moe *moe, const sl__expert_ref *ref, sl__exp
     const char *record = ref->record;
     return (sl__weight){.dtype = p->dtype, .rows = p->rows, .cols = p->cols,
                         .row_bytes = (size_t)p->row_bytes, .data = record + p->offset,
+                        .scaling = p->scaling,
                         .scales = p->scale_row_bytes ? record + p->scales_offset : NULL,
                         .scale_row_bytes = (size_t)p->scale_row_bytes,
                         .transposed = p->transposed, .panels = p->panels};

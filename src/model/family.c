@@ -84,7 +84,7 @@ sl_status sl__model_describe(sl__model_desc *desc, const sl__family **family,
 /* Of a tensor: one whose scales lie apart is none by itself. */
 static bool is_weight_type(sl__dtype type)
 {
-    return type < SL_DTYPE_COUNT && !sl__dtype_has_scales(type);
+    return type < SL_DTYPE_COUNT && !sl__dtype_has_planes(type);
 }
 
 /* "[2, 3]" of a tensor, for messages. */

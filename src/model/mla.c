@@ -63,12 +63,11 @@ static void store_block(void *ctx, uint32_t block, uint32_t worker)
                     job->run->scratch.mla.kv, row_width(job->m), NULL, 0);
 }
 
-/* The rows of kv_up that belong to head h: its keys, then its values. */
-static const char *head_rows(const struct job *job, uint32_t h)
+/* The rows of kv_up that belong to head h from the head's row `first` on: keys, then values. */
+static sl__rows head_rows(const struct job *job, uint32_t h, uint32_t first)
 {
-    const sl__weight *up = &job->w[SL_ROLE_MLA_KV_UP];
-    return (const char *)up->data + (size_t)h * (job->m->nope_dim + job->m->value_dim) *
-                                        up->row_bytes;
+    const sl__mla_desc *m = job->m;
+    return sl__weight_rows(&job->w[SL_ROLE_MLA_KV_UP], h * (m->nope_dim + m->value_dim) + first);
 }
 
 /* What head h asks the latents. */
@@ -77,14 +76,13 @@ static void ask(void *ctx, uint32_t h, uint32_t worker)
     const struct job *job = ctx;
     const sl__mla_desc *m = job->m;
     const sl__scratch *s = &job->run->scratch;
-    const sl__weight *up = &job->w[SL_ROLE_MLA_KV_UP];
+    const sl__rows keys = head_rows(job, h, 0);
     size_t width = row_width(m), stride = m->heads * width;
     size_t q_stride = (size_t)m->heads * q_width(m);
     const float *q = s->mla.q + job->first * q_stride + (size_t)h * q_width(m);
     float *asked = s->mla.asked + h * width;
-    job->run->kern.matmul_t(up->dtype, head_rows(job, h), up->row_bytes, NULL, 0, m->nope_dim, 0,
-                            m->kv_rank, q, q_stride, job->count, asked, stride,
-                            sl__worker_scratch(job->run, worker));
+    job->run->kern.matmul_t(&keys, m->nope_dim, 0, m->kv_rank, q, q_stride, job->count, asked,
+                            stride, sl__worker_scratch(job->run, worker));
     for (uint32_t t = 0; t < job->count; t++)
         memcpy(asked + t * stride + m->kv_rank, q + t * q_stride + m->nope_dim,
                m->rope.dim * sizeof(float));
@@ -96,10 +94,9 @@ static void answer(void *ctx, uint32_t h, uint32_t worker)
     const struct job *job = ctx;
     const sl__mla_desc *m = job->m;
     const sl__scratch *s = &job->run->scratch;
-    const sl__weight *up = &job->w[SL_ROLE_MLA_KV_UP];
+    const sl__rows values = head_rows(job, h, m->nope_dim);
     size_t stride = (size_t)m->heads * m->kv_rank, out_stride = (size_t)m->heads * m->value_dim;
-    job->run->kern.matmul(up->dtype, head_rows(job, h) + m->nope_dim * up->row_bytes, up->row_bytes,
-                          NULL, 0, m->value_dim, m->kv_rank,
+    job->run->kern.matmul(&values, m->value_dim, m->kv_rank,
                           s->mla.found + (size_t)h * m->kv_rank, stride, job->count,
                           s->mla.out + job->first * out_stride + (size_t)h * m->value_dim,
                           out_stride, sl__worker_scratch(job->run, worker));

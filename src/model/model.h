@@ -159,12 +159,23 @@ typedef struct sl__weight {
     uint32_t rows, cols;
     size_t row_bytes;
     const void *data;
-    /* Types whose scales lie apart (MXFP4): one row of scales a row of codes; else NULL. */
-    const void *scales;
+    /* Of types with planes (base/rows.h); else zero. */
+    sl__scaling scaling;
+    const void *scales, *biases;
     size_t scale_row_bytes;
     bool transposed; /* y = Wᵀ·x: as some checkpoints store experts, [in, out] */
     bool panels;     /* lies in panels (base/panels.h) */
+    bool precise;    /* its input is never rounded: it decides what is computed (routers, gates) */
 } sl__weight;
+
+/* As kernels see it, from row `first` on; not of one in panels. */
+static inline sl__rows sl__weight_rows(const sl__weight *w, uint32_t first)
+{
+    const sl__rows all = {.dtype = w->dtype, .data = w->data, .row_bytes = w->row_bytes,
+                          .scaling = w->scaling, .scales = w->scales, .biases = w->biases,
+                          .scale_row_bytes = w->scale_row_bytes};
+    return sl__rows_from(&all, first);
+}
 
 /* The roles that the blocks know. Comments give [rows, cols] or [length]. */
 typedef enum sl__role {

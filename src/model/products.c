@@ -98,7 +98,10 @@ struct batch {
 static uint32_t task_outputs(const sl__product *p)
 {
     const sl__weight *w = &p->w;
-    size_t row = w->row_bytes + w->scale_row_bytes;
+    size_t row = w->row_bytes;
+    if (sl__has_planes(&w->scaling)) {
+        row += w->scale_row_bytes * (w->biases ? 2 : 1) / w->scaling.group_rows;
+    }
     size_t output = w->transposed ? row * w->rows / w->cols + 1 : row;
     uint32_t outputs = outputs_of(w), group = w->transposed ? TASK_COLUMNS
                                               : w->panels   ? TASK_PANEL_ROWS
@@ -119,9 +122,8 @@ static void run_outputs(const sl__run *run, const sl__product *p, const void *q8
                         uint32_t count, float *tmp)
 {
     const sl__weight *w = &p->w;
-    const char *data = w->data, *scales = w->scales;
     if (w->panels) {
-        data += (size_t)first * w->row_bytes;
+        const char *data = (const char *)w->data + (size_t)first * w->row_bytes;
         if (q8) {
             run->kern.panel_matmul_q8(w->dtype, data, w->row_bytes, count, w->cols, q8, p->tokens,
                                       p->y + first, p->y_stride, tmp);
@@ -132,15 +134,14 @@ static void run_outputs(const sl__run *run, const sl__product *p, const void *q8
         return;
     }
     if (w->transposed) {
-        run->kern.matmul_t(w->dtype, data, w->row_bytes, scales, w->scale_row_bytes, w->rows, first,
-                           first + count, p->x, p->x_stride, p->tokens, p->y + first, p->y_stride,
-                           tmp);
+        const sl__rows rows = sl__weight_rows(w, 0);
+        run->kern.matmul_t(&rows, w->rows, first, first + count, p->x, p->x_stride, p->tokens,
+                           p->y + first, p->y_stride, tmp);
         return;
     }
-    if (scales) scales += (size_t)first * w->scale_row_bytes;
-    run->kern.matmul(w->dtype, data + (size_t)first * w->row_bytes, w->row_bytes, scales,
-                     w->scale_row_bytes, count, w->cols, p->x, p->x_stride, p->tokens,
-                     p->y + first, p->y_stride, tmp);
+    const sl__rows rows = sl__weight_rows(w, first);
+    run->kern.matmul(&rows, count, w->cols, p->x, p->x_stride, p->tokens, p->y + first,
+                     p->y_stride, tmp);
 }
 
 static void run_task(void *ctx, uint32_t index, uint32_t worker)

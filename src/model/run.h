@@ -149,7 +149,7 @@ void sl__run_parallel(const sl__run *run, sl__pool_fn fn, void *ctx, uint32_t co
 /* Whether products with the weight take their input rounded to 8 bits. */
 static inline bool sl__takes_q8(const sl__run *run, const sl__weight *w)
 {
-    return w->panels && run->activations == SL_ACTIVATIONS_Q8;
+    return w->panels && !w->precise && run->activations == SL_ACTIVATIONS_Q8;
 }
 
 /* Rounds rows of x, `cols` numbers each, x_stride apart, to 8 bits: out [rows] of

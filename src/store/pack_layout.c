@@ -56,8 +56,9 @@ static bool place_part(sl__matrix_layout *part, uint64_t *end)
     part->offset = *end;
     /* At most 2^50 a plane, and scales are fewer than codes: far from an overflow. */
     bool fits = sl__align_u64(end, *end + bytes, SL_PACK_PART_ALIGN);
-    if (sl__dtype_has_scales(part->dtype)) {
-        part->scale_row_bytes = sl__dtype_scale_row_bytes(part->dtype, part->cols);
+    part->scaling = sl__dtype_scaling(part->dtype);
+    if (sl__has_planes(&part->scaling)) {
+        part->scale_row_bytes = sl__scaling_row_bytes(&part->scaling, part->cols);
         part->scales_offset = *end;
         fits = fits && sl__align_u64(end, *end + sl__part_scale_bytes(part), SL_PACK_PART_ALIGN);
     }

@@ -220,7 +220,7 @@ static sl_status parse_tensor(sl__pack_manifest *m, const json_t *entry, const c
     if (name[0] == '\0') return SL_FAIL(err, SL_EFORMAT, "%s: the name is empty", where);
     snprintf(where, sizeof where, "%s: tensor %.300s", path, name);
     SL_TRY(get_dtype(entry, where, &t->dtype, err));
-    if (sl__dtype_has_scales(t->dtype)) {
+    if (sl__dtype_has_planes(t->dtype)) {
         return SL_FAIL(err, SL_EUNSUPPORTED, "%s: dtype: %s is for experts only", where,
                        sl__dtype_name(t->dtype));
     }

@@ -20,7 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/dtype.h"
+#include "base/rows.h"
 #include "format/config.h"
 #include "sluice.h"
 
@@ -57,7 +57,8 @@ typedef struct sl__matrix_layout {
     uint32_t rows, cols; /* as they lie; 0 x 0: absent */
     uint64_t offset;     /* in the record */
     uint64_t row_bytes;
-    uint64_t scales_offset;   /* in the record, of types with a plane of scales; else 0 */
+    sl__scaling scaling;      /* of types with planes */
+    uint64_t scales_offset;   /* in the record, of types with planes; else 0 */
     uint64_t scale_row_bytes; /* 0: no such plane */
     bool transposed;          /* lies as [in, out]; only in checkpoints */
     bool panels;              /* lies in panels (base/panels.h); only in packs */

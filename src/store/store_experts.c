@@ -132,7 +132,7 @@ static sl_status check_piece(const sl__store *s, const sl__expert_piece *piece,
     char shown[SL_STORE_NAME_MAX];
     sl__dtype dtype = piece_dtype(piece);
     assert(piece->transposed == part->transposed && !(piece->scales && piece->transposed));
-    if (dtype >= SL_DTYPE_COUNT) {
+    if (dtype >= SL_DTYPE_COUNT || (sl__dtype_has_planes(dtype) && !piece->scales)) {
         return SL_FAIL(err, SL_EUNSUPPORTED, "%s: tensor %s: %s is no type of expert weights", path,
                        sl__store_name_in_file(s, t->name, shown), sl__dtype_name(dtype));
     }
@@ -180,7 +180,8 @@ static sl_status make_layout(const sl__store *s, sl__expert_layout *layout, uint
         sl__matrix_layout part = {.dtype = dtype[p], .rows = lying_rows[p], .cols = lying_cols[p],
                                   .transposed = transposed};
         if (!sl__dtype_row_bytes(dtype[p], part.cols, &part.row_bytes)) part.row_bytes = 0;
-        part.scale_row_bytes = sl__dtype_scale_row_bytes(dtype[p], part.cols);
+        part.scaling = sl__dtype_scaling(dtype[p]);
+        part.scale_row_bytes = sl__scaling_row_bytes(&part.scaling, part.cols);
         SL_TRY(check_piece(s, &pieces[p], &part, err));
     }
     SL_TRY(sl__expert_layout_init(layout, expert_count, dtype, lying_rows, lying_cols, NULL, where,

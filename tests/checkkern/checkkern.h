@@ -96,7 +96,10 @@ typedef struct ck_matrix {
     sl__dtype type;
     uint32_t rows, cols;
     size_t row_bytes, scale_row_bytes; /* with what is spare */
-    unsigned char *data, *scales;      /* scales: NULL where the type has none apart */
+    unsigned char *data;
+    sl__scaling scaling;             /* of types with planes */
+    unsigned char *scales, *biases;  /* NULL where there is none */
+    uint32_t first;                  /* as in sl__rows */
 } ck_matrix;
 
 #define CK_DTYPES ((unsigned)SL_DTYPE_COUNT)
@@ -110,9 +113,11 @@ float ck_weight(const ck_matrix *m, uint32_t row, uint32_t col);
 /* Fills rows of any type with finite weights about 1 in size. */
 void ck_fill_rows(ck *k, sl__dtype type, unsigned char *rows, size_t row_bytes, uint32_t count);
 
-static inline const unsigned char *ck_scales(const ck_matrix *m, uint32_t row)
+static inline sl__rows ck_rows(const ck_matrix *m)
 {
-    return m->scales ? m->scales + row * m->scale_row_bytes : NULL;
+    return (sl__rows){.dtype = m->type, .data = m->data, .row_bytes = m->row_bytes,
+                      .scaling = m->scaling, .scales = m->scales, .biases = m->biases,
+                      .scale_row_bytes = m->scale_row_bytes, .first = m->first};
 }
 
 /* The dot product of kern.h, a column at a time. */

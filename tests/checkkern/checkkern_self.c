@@ -54,8 +54,10 @@ static void leave_out(float *y, const float *x, const float *w, uint32_t n, floa
 
 static void not_in_place(float *y, const float *x, const float *w, uint32_t n, float eps)
 {
-    if (y == x) memset(y, 0, n * sizeof *y);
-    else good.rms_norm(y, x, w, n, eps);
+    if (y == x)
+        memset(y, 0, n * sizeof *y);
+    else
+        good.rms_norm(y, x, w, n, eps);
 }
 
 static void too_far_off(float *x, uint32_t n)
@@ -66,21 +68,17 @@ static void too_far_off(float *x, uint32_t n)
 }
 
 /* A token's result depends on how many there are. */
-static void varying(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
-                    size_t scale_row_bytes, uint32_t rows, uint32_t cols, const float *x,
+static void varying(const sl__rows *w, uint32_t rows, uint32_t cols, const float *x,
                     size_t x_stride, uint32_t tokens, float *y, size_t y_stride, float *tmp)
 {
-    good.matmul(type, w, row_bytes, scales, scale_row_bytes, rows, cols, x, x_stride, tokens, y,
-                y_stride, tmp);
+    good.matmul(w, rows, cols, x, x_stride, tokens, y, y_stride, tmp);
     if (tokens == 8) y[0] = nextafterf(y[0], INFINITY);
 }
 
-static void between_rows(sl__dtype type, const void *w, size_t row_bytes, const void *scales,
-                         size_t scale_row_bytes, uint32_t rows, uint32_t cols, const float *x,
+static void between_rows(const sl__rows *w, uint32_t rows, uint32_t cols, const float *x,
                          size_t x_stride, uint32_t tokens, float *y, size_t y_stride, float *tmp)
 {
-    good.matmul(type, w, row_bytes, scales, scale_row_bytes, rows, cols, x, x_stride, tokens, y,
-                y_stride, tmp);
+    good.matmul(w, rows, cols, x, x_stride, tokens, y, y_stride, tmp);
     if (tokens > 1 && y_stride > rows) y[rows] = NAN;
 }
 
@@ -98,7 +96,11 @@ static bool is_found(const ck_kernel *kernel, const sl__kern *kern)
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        ck k = {.ref = &good, .kern = kern, .fast = true, .quiet = true, .name = kernel->name,
+        ck k = {.ref = &good,
+                .kern = kern,
+                .fast = true,
+                .quiet = true,
+                .name = kernel->name,
                 .random = 1};
         kernel->check(&k);
         ck_end(&k);

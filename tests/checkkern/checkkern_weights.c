@@ -33,11 +33,57 @@ static float plain_mxfp4(const unsigned char *row, const unsigned char *scales, 
     return (float)((code & 8u) != 0 ? -value : value); /* beyond float's range: infinity */
 }
 
+static unsigned plain_affine_code(unsigned bits, const unsigned char *row, uint32_t c)
+{
+    unsigned code = 0;
+    for (unsigned b = 0; b < bits; b++) {
+        size_t at = (size_t)c * bits + b;
+        code |= ((unsigned)row[at / 8] >> at % 8 & 1u) << b;
+    }
+    return code;
+}
+
+static float plain_f8(unsigned char b)
+{
+    int exponent = b >> 3 & 15, fraction = b & 7;
+    double value = exponent == 0 ? ldexp(fraction, -9) : ldexp(8 + fraction, exponent - 10);
+    if ((b & 127) == 127) return NAN;
+    return (float)(b >> 7 ? -value : value);
+}
+
+static float plain_plane(const ck_matrix *m, const unsigned char *plane, uint32_t r, uint32_t c)
+{
+    const unsigned char *row =
+        plane + (m->first + r) / m->scaling.group_rows * m->scale_row_bytes;
+    size_t at = c / m->scaling.group;
+    float value;
+    memcpy(&value, row + (m->scaling.type == SL_F32 ? 4 * at : 0), sizeof value);
+    switch (m->scaling.type) {
+    case SL_F32: return value;
+    case SL_F16: return plain_half(u16_at(row + 2 * at));
+    case SL_BF16: return sl__bf16_to_f32(u16_at(row + 2 * at));
+    default: return row[at] == 255 ? NAN : (float)ldexp(1, row[at] - 127);
+    }
+}
+
+/* Affine codes and floats of eight bits, whose scales lie in planes. */
+static float plain_scaled(const ck_matrix *m, const unsigned char *row, uint32_t r, uint32_t c)
+{
+    float scale = plain_plane(m, m->scales, r, c);
+    unsigned bits = sl__dtype_affine_bits(m->type);
+    if (bits == 0) return scale * plain_f8(row[c]);
+    int code = (int)plain_affine_code(bits, row, c);
+    if (!m->biases) return scale * (float)(code - (1 << (bits - 1)));
+    float product = scale * (float)code;
+    return product + plain_plane(m, m->biases, r, c);
+}
+
 float ck_weight(const ck_matrix *m, uint32_t r, uint32_t c)
 {
     const unsigned char *row = m->data + r * m->row_bytes;
     float value;
-    if (m->type == SL_MXFP4) return plain_mxfp4(row, ck_scales(m, r), c);
+    if (m->type == SL_MXFP4) return plain_mxfp4(row, m->scales + r * m->scale_row_bytes, c);
+    if (m->scales) return plain_scaled(m, row, r, c);
     if (sl__dtype_is_block(m->type)) return plain_block_weight(m->type, row, c);
     if (m->type == SL_F32) {
         memcpy(&value, row + (size_t)c * 4, 4);
@@ -76,9 +122,12 @@ size_t ck_row_bytes(sl__dtype type, uint32_t cols)
 void ck_fill_rows(ck *k, sl__dtype type, unsigned char *rows, size_t row_bytes, uint32_t count)
 {
     const size_t unit = type == SL_F32 ? 4 : type < SL_Q8 ? 2 : sl__dtype_block_bytes(type);
-    for (size_t i = 0; i < row_bytes * count; i++)
+    for (size_t i = 0; i < row_bytes * count; i++) {
         rows[i] = (unsigned char)ck_u32(k);
-    for (size_t i = 0; type != SL_MXFP4 && i + unit <= row_bytes * count; i += unit) {
+        if (type == SL_F8_E4M3) rows[i] &= 0xbfu; /* below 2, and no NaN */
+    }
+    if (sl__dtype_has_planes(type)) return;
+    for (size_t i = 0; i + unit <= row_bytes * count; i += unit) {
         float f = ck_float(k, -2, 2);
         uint16_t h[2] = {sl__f32_to_bf16(ck_float(k, 0, 0.1f)), sl__f32_to_bf16(f)};
         unsigned char *at = rows + i;
@@ -90,12 +139,46 @@ void ck_fill_rows(ck *k, sl__dtype type, unsigned char *rows, size_t row_bytes, 
     }
 }
 
+/* mxfp4's own; of other types one of all that files have. */
+static sl__scaling some_scaling(ck *k, sl__dtype type)
+{
+    static const sl__dtype planes[] = {SL_BF16, SL_F16, SL_F32};
+    if (sl__dtype_affine_bits(type) == 0 && type != SL_F8_E4M3) return sl__dtype_scaling(type);
+    bool f8 = type == SL_F8_E4M3, alone = ck_below(k, 8) == 0; /* one for the whole row */
+    return (sl__scaling){.type = planes[ck_below(k, 3)],
+                         .group = alone ? 1u << 20 : 16u << (f8 ? 3 : ck_below(k, 4)),
+                         .group_rows = f8 ? 4u << ck_below(k, 3) : 1,
+                         .biases = !f8 && ck_below(k, 2)};
+}
+
+/* A plane's numbers, positive and small, or any bytes. */
+static unsigned char *some_plane(ck *k, const ck_matrix *m, size_t row_bytes, bool wild)
+{
+    size_t rows = (size_t)sl__scaling_rows(&m->scaling, m->first + m->rows);
+    size_t bytes = m->scale_row_bytes * (rows - 1) + row_bytes;
+    unsigned char *plane = ck_input(k, bytes, 1);
+    for (size_t i = 0; i < bytes; i++)
+        plane[i] = (unsigned char)(wild || m->type != SL_MXFP4 ? ck_u32(k) : 120 + ck_below(k, 8));
+    if (wild || m->type == SL_MXFP4) return plane;
+    for (size_t r = 0; r < rows; r++) {
+        unsigned char *row = plane + r * m->scale_row_bytes;
+        for (size_t i = 0; i < row_bytes; i += sl__dtype_block_bytes(m->scaling.type)) {
+            float f = ck_float(k, 0.001f, 0.1f);
+            uint16_t bf16 = sl__f32_to_bf16(f), f16 = (uint16_t)(0x2000 + ck_below(k, 0xc00));
+            if (m->scaling.type == SL_F32) memcpy(row + i, &f, 4);
+            else memcpy(row + i, m->scaling.type == SL_BF16 ? &bf16 : &f16, 2);
+        }
+    }
+    return plane;
+}
+
 ck_matrix ck_weights_random(ck *k, sl__dtype type, uint32_t rows, uint32_t cols, bool wild)
 {
     const size_t bytes = ck_row_bytes(type, cols);
-    const size_t scale_bytes = (size_t)sl__dtype_scale_row_bytes(type, cols);
+    const sl__scaling scaling = some_scaling(k, type);
+    const size_t scale_bytes = (size_t)sl__scaling_row_bytes(&scaling, cols);
     ck_matrix m = {.type = type, .rows = rows, .cols = cols, .row_bytes = bytes,
-                   .scale_row_bytes = scale_bytes};
+                   .scaling = scaling, .scale_row_bytes = scale_bytes};
     if (ck_below(k, 2)) m.row_bytes += ck_below(k, 9);
     m.data = ck_input(k, m.row_bytes * (rows - 1) + bytes, 1);
     for (uint32_t r = 0; r < rows; r++) {
@@ -104,11 +187,11 @@ ck_matrix ck_weights_random(ck *k, sl__dtype type, uint32_t rows, uint32_t cols,
         for (size_t i = 0; wild && i < bytes; i++)
             row[i] = (unsigned char)ck_u32(k);
     }
-    if (!sl__dtype_has_scales(type)) return m;
+    if (!sl__has_planes(&scaling)) return m;
     m.scale_row_bytes += ck_below(k, 3);
-    m.scales = ck_input(k, m.scale_row_bytes * (rows - 1) + scale_bytes, 1);
-    for (size_t i = 0; i < m.scale_row_bytes * (rows - 1) + scale_bytes; i++)
-        m.scales[i] = (unsigned char)(wild ? ck_u32(k) : 120 + ck_below(k, 8));
+    m.first = ck_below(k, scaling.group_rows);
+    m.scales = some_plane(k, &m, scale_bytes, wild);
+    if (scaling.biases) m.biases = some_plane(k, &m, scale_bytes, wild);
     return m;
 }
 
@@ -129,14 +212,15 @@ static unsigned step_of(const ck *k)
 static void check_row(ck *k, const ck_matrix *m)
 {
     float *want = ck_floats(k, m->cols), *got = ck_floats(k, m->cols);
+    const sl__rows rows = ck_rows(m);
     ck_seal(k);
     if (k->is_ref) {
         for (uint32_t c = 0; c < m->cols; c++)
             want[c] = ck_weight(m, 0, c);
     } else {
-        k->ref->dequant_row(m->type, m->data, m->scales, want, m->cols);
+        k->ref->dequant_row(&rows, 0, want, m->cols);
     }
-    k->kern->dequant_row(m->type, m->data, m->scales, got, m->cols);
+    k->kern->dequant_row(&rows, 0, got, m->cols);
     ck_same(k, "the row", got, want, m->cols);
 }
 
@@ -154,7 +238,7 @@ static void check_halves(ck *k)
             want[i] = type == SL_F16 ? sl__f16_to_f32((uint16_t)i) : sl__bf16_to_f32((uint16_t)i);
         }
         ck_seal(k);
-        k->kern->dequant_row((sl__dtype)type, row, NULL, got, n);
+        k->kern->dequant_row(&(sl__rows){.dtype = (sl__dtype)type, .data = row}, 0, got, n);
         ck_same_bytes(k, "the row", got, want, n * sizeof(float));
     }
 }
@@ -196,6 +280,7 @@ static void check_dequant(ck *k)
 
 typedef struct product {
     ck_matrix m;
+    uint32_t skip;           /* rows that are left out at the beginning */
     uint32_t tokens, c0, c1; /* columns of matmul_t; the result's width is c1 - c0 */
     size_t x_stride, y_stride, x_size, y_size;
     float *x;
@@ -234,14 +319,13 @@ static void multiply(const sl__kern *kern, const product *p, uint32_t t, uint32_
                      float *tmp)
 {
     const ck_matrix *m = &p->m;
+    const sl__rows all = ck_rows(m), rows = sl__rows_from(&all, p->skip);
     const float *x = p->x + t * p->x_stride;
     y += t * p->y_stride;
     if (p->transposed)
-        kern->matmul_t(m->type, m->data, m->row_bytes, m->scales, m->scale_row_bytes, m->rows,
-                       p->c0, p->c1, x, p->x_stride, count, y, p->y_stride, tmp);
+        kern->matmul_t(&rows, m->rows, p->c0, p->c1, x, p->x_stride, count, y, p->y_stride, tmp);
     else
-        kern->matmul(m->type, m->data, m->row_bytes, m->scales, m->scale_row_bytes, m->rows,
-                     m->cols, x, p->x_stride, count, y, p->y_stride, tmp);
+        kern->matmul(&rows, m->rows, m->cols, x, p->x_stride, count, y, p->y_stride, tmp);
 }
 
 static float *scratch(ck *k, const product *p, uint32_t tokens)
@@ -334,8 +418,7 @@ static void check_row_ranges(ck *k)
         part.m.rows = cut;
         multiply(k->kern, &part, 0, p.tokens, got, tmp);
         part.m.rows = rows - cut;
-        part.m.data += cut * p.m.row_bytes;
-        if (part.m.scales) part.m.scales += cut * p.m.scale_row_bytes;
+        part.skip = cut;
         multiply(k->kern, &part, 0, p.tokens, got + cut, tmp);
         ck_same(k, "rows apart", got, whole, p.y_size);
     }
@@ -431,9 +514,9 @@ typedef struct bench_case {
 static void run_matmul(const sl__kern *kern, void *ctx)
 {
     bench_case *b = ctx;
-    const unsigned char *w = b->data + b->block * BENCH_ROWS * b->row_bytes;
-    kern->matmul(b->type, w, b->row_bytes, NULL, 0, BENCH_ROWS, BENCH_COLS, b->x, BENCH_COLS,
-                 b->tokens, b->y, BENCH_ROWS, b->tmp);
+    const sl__rows w = {.dtype = b->type, .row_bytes = b->row_bytes,
+                        .data = b->data + b->block * BENCH_ROWS * b->row_bytes};
+    kern->matmul(&w, BENCH_ROWS, BENCH_COLS, b->x, BENCH_COLS, b->tokens, b->y, BENCH_ROWS, b->tmp);
     b->block = (b->block + 1) % b->blocks;
 }
 

@@ -138,11 +138,18 @@ static void dequant_mxfp4(const unsigned char *codes, const unsigned char *scale
     }
 }
 
-static void dequant_span(sl__dtype type, const unsigned char *row, const unsigned char *scales,
-                         uint32_t first, uint32_t count, float *out)
+static void dequant_span(const sl__rows *w, uint32_t r, uint32_t first, uint32_t count, float *out)
 {
+    const unsigned char *row = row_at(w, r);
+    const sl__dtype type = w->dtype;
     if (type == SL_MXFP4) {
-        dequant_mxfp4(row + first / 2, scales + first / SL_MX_GROUP, out, count);
+        dequant_mxfp4(row + first / 2,
+                      scale_row(w->scales, w->scale_row_bytes, r) + first / SL_MX_GROUP, out,
+                      count);
+        return;
+    }
+    if (sl__has_planes(&w->scaling)) {
+        dequant_planes(w, r, first, count, out);
         return;
     }
     if (type == SL_F32) {
