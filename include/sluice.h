@@ -316,6 +316,7 @@ typedef struct sl_sampler_options {
     float min_p;              /* 0: off */
     float repetition_penalty; /* 1: off; over prompt and generated tokens */
     float presence_penalty;   /* 0: off; over generated tokens */
+    float frequency_penalty;  /* 0: off; the same, once for each time that one was generated */
     uint64_t seed;            /* the same seed, logits and options give the same ids */
 } sl_sampler_options;
 
@@ -339,6 +340,90 @@ typedef struct sl_generation_defaults {
     uint32_t eos_count;
 } sl_generation_defaults;
 void sl_engine_generation_defaults(const sl_engine *engine, sl_generation_defaults *defaults);
+
+/* ---- generating ------------------------------------------------------------------------------ */
+
+/* What a generation says while it writes. */
+typedef enum sl_event_kind {
+    SL_EVENT_TEXT,      /* of the answer */
+    SL_EVENT_REASONING, /* between <think> and </think> */
+    SL_EVENT_CALL,      /* a call of a tool begins: text is its name */
+    SL_EVENT_ARGUMENTS, /* the next piece of its arguments, one JSON object in all */
+    SL_EVENT_CALL_END,  /* complete: it was written as it should be; else it broke off */
+    SL_EVENT_TOKEN,     /* the next token was chosen; told before what it says */
+} sl_event_kind;
+
+typedef struct sl_token_chance {
+    int32_t id;
+    float logprob; /* natural logarithm, of the model's own distribution: no penalty, temperature or
+                    * filter is in it */
+} sl_token_chance;
+
+typedef struct sl_event {
+    sl_event_kind kind;
+    const char *text; /* borrowed for the call; not NUL-terminated */
+    size_t size;
+    bool complete;         /* SL_EVENT_CALL_END */
+    sl_token_chance token; /* SL_EVENT_TOKEN; its logprob only where options.logprobs */
+    const sl_token_chance *top; /* the likeliest, best first; borrowed for the call */
+    uint32_t top_count;
+} sl_event;
+
+/* Anything but SL_OK ends the generation, and is what the call that told it returns. */
+typedef sl_status (*sl_event_fn)(void *ctx, const sl_event *event);
+
+#define SL_TOP_LOGPROBS_MAX 20u
+
+typedef struct sl_generation_options {
+    sl_sampler_options sampler;
+    const int32_t *end_ids; /* [end_count] tokens that end the answer; copied */
+    size_t end_count;
+    uint32_t max_tokens;      /* 0: as many as the caller evaluates */
+    const char *const *stops; /* [stop_count] texts that end the answer and are not in it; copied */
+    size_t stop_count;
+    bool chat;         /* reasoning and calls are told apart from the answer; else all is TEXT */
+    bool thinking;     /* with chat: the prompt ended inside <think> */
+    const char *tools; /* with chat: [tools_size] JSON, an array as in a request; NULL: none */
+    size_t tools_size;
+    bool logprobs;
+    uint32_t top_logprobs; /* at most SL_TOP_LOGPROBS_MAX */
+    sl_event_fn event;     /* may be NULL */
+    void *ctx;
+} sl_generation_options;
+
+/* Greedy, nothing else. */
+void sl_generation_options_default(sl_generation_options *opt);
+
+typedef enum sl_finish {
+    SL_FINISH_NONE = 0, /* it goes on */
+    SL_FINISH_STOP,     /* an end token, or one of the stops */
+    SL_FINISH_CALLS,    /* an end token, after complete calls of tools */
+    SL_FINISH_LENGTH,   /* max_tokens */
+} sl_finish;
+
+/* One answer, being written: sampler, streaming decoder and parser. It evaluates nothing itself, so
+ * that a caller can run many together:
+ *
+ *     evaluate the prompt; until it has finished: take(logits) -> id; evaluate id */
+typedef struct sl_generation sl_generation;
+
+/* prompt: the ids before the answer. tok is borrowed. SL_EINVAL where an option is out of range or
+ * tools are no array. */
+sl_status sl_generation_create(sl_generation **out, const sl_tokenizer *tok, uint32_t vocab_size,
+                               const sl_generation_options *opt, const int32_t *prompt,
+                               size_t prompt_count, sl_error *err);
+void sl_generation_destroy(sl_generation *generation); /* NULL is allowed */
+
+/* Chooses the next token from logits [vocab_size] of the last one, and tells what it says. *id is
+ * to be evaluated next, unless the generation has finished. */
+sl_status sl_generation_take(sl_generation *generation, const float *logits, int32_t *id,
+                             sl_error *err);
+/* Tells what is held back, where the caller ends it: the context is full, say. */
+sl_status sl_generation_end(sl_generation *generation, sl_finish finish, sl_error *err);
+sl_finish sl_generation_finish(const sl_generation *generation);
+uint32_t sl_generation_tokens(const sl_generation *generation); /* taken so far, an end token too */
+/* Which of options.stops it met; -1: none. */
+int sl_generation_stop(const sl_generation *generation);
 
 /* ---- inspecting and packing ------------------------------------------------------------------ */
 

@@ -19,7 +19,8 @@
 
 typedef struct sampling {
     sl_sampler_options values;
-    bool temperature, top_k, top_p, min_p, repetition, presence, seed, greedy; /* given */
+    /* given: */
+    bool temperature, top_k, top_p, min_p, repetition, presence, frequency, seed, greedy;
 } sampling;
 
 typedef struct run {
@@ -54,6 +55,7 @@ static sl_sampler_options resolve_sampling(const sl_sampler_options *defaults, c
     if (s->min_p) opt.min_p = s->values.min_p;
     if (s->repetition) opt.repetition_penalty = s->values.repetition_penalty;
     if (s->presence) opt.presence_penalty = s->values.presence_penalty;
+    if (s->frequency) opt.frequency_penalty = s->values.frequency_penalty;
     if (s->seed) opt.seed = s->values.seed;
     if (s->greedy) opt.temperature = 0.0f;
     return opt;
@@ -251,6 +253,8 @@ static bool parse(const cli_call *call, run *r, int *code)
          "a number above 0", "against tokens of the prompt and the text; 1: off", &s->repetition},
         {0, "presence-penalty", "R", CLI_F32, &v->presence_penalty, -(double)FLT_MAX, 0, NULL,
          "against tokens of the text; 0: off", &s->presence},
+        {0, "frequency-penalty", "R", CLI_F32, &v->frequency_penalty, -(double)FLT_MAX, 0, NULL,
+         "the same, for each time that one is in it; 0: off", &s->frequency},
         {0, "seed", "S", CLI_U64, &v->seed, 0, 0, NULL,
          "another seed gives another text (default: 0)", &s->seed},
         {0, "greedy", NULL, CLI_FLAG, &s->greedy, 0, 0, NULL, "the same as --temp 0", NULL},

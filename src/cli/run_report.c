@@ -120,6 +120,8 @@ static void print_sampling(const run_report *r, FILE *to)
         sl__buffer_printf(&text, ", repetition penalty %g", (double)s->repetition_penalty);
     if (s->presence_penalty != 0.0f)
         sl__buffer_printf(&text, ", presence penalty %g", (double)s->presence_penalty);
+    if (s->frequency_penalty != 0.0f)
+        sl__buffer_printf(&text, ", frequency penalty %g", (double)s->frequency_penalty);
     cli_row(to, "sampling", "%s", text.data ? text.data : "");
     sl__buffer_free(&text);
 }

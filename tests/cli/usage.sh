@@ -181,6 +181,7 @@ for number in 0 -1 inf; do
         run m -p x --repetition-penalty "$number"
 done
 usage "run: --presence-penalty takes a number, not 'x'*" run m -p x --presence-penalty x
+usage "run: --frequency-penalty takes a number, not 'x'*" run m -p x --frequency-penalty x
 usage "run: --seed takes a whole number, not '18446744073709551616'*" \
     run m -p x --seed 18446744073709551616
 for word in '' al alll 'all|first' None; do
