@@ -191,7 +191,9 @@ typedef struct sl_engine_options {
     uint32_t context_tokens;    /* the longest sequence; 0: chosen, at most the model's own: as
                                  * expected_tokens says, else 4096, fewer where memory is short */
     uint32_t expected_tokens;   /* the longest sequence that will be asked for; 0: not known */
-    uint32_t chunk_tokens;      /* tokens a forward pass at most; 0: chosen from the budget */
+    uint32_t chunk_tokens;      /* tokens a forward pass at most, of all its sessions together; 0:
+                                 * chosen from the budget */
+    uint32_t sessions;          /* sequences that the budget has room for at full context; 0: 1 */
     uint32_t experts_per_token; /* 0: as trained; below that is lossy, above it is refused */
     sl_io_kind io;
     sl_switch direct;           /* past the page cache; AUTO: as probed. ON fails where it cannot */
@@ -224,13 +226,14 @@ typedef struct sl_engine_info {
     const char *family;         /* "qwen3_5_moe" */
     const char *path;
     uint32_t layers, hidden_size, vocab_size, experts, experts_per_token, trained_experts_per_token;
-    uint32_t context_tokens, chunk_tokens, threads;
+    uint32_t context_tokens, chunk_tokens, sessions, threads;
     sl_kv_type kv;
     sl_activations activations; /* Q8 only where the model has weights that it is for */
     const char *cpu_level;      /* of the kernels that run; static string */
     uint64_t memory_bytes;      /* the budget, resolved */
     uint64_t resident_bytes;    /* weights that stay in memory */
-    uint64_t state_bytes;       /* a session's KV cache, DeltaNet and conv state, full context */
+    uint64_t state_bytes;       /* a session's KV cache, DeltaNet and conv state and token ids at
+                                 * full context; the budget has room for `sessions` of them */
     uint64_t scratch_bytes;
     uint64_t cache_bytes;       /* the expert cache */
     uint64_t process_bytes;     /* what the process held before the plan was made */
@@ -283,8 +286,8 @@ void sl_engine_stats_get(const sl_engine *engine, sl_stats *stats);
 
 typedef struct sl_session sl_session;
 
-/* The budget has room for one session; SL_EBUDGET where what it has left is too little for another.
- */
+/* The budget has room for as many sessions as the options said; SL_EBUDGET where what it has left
+ * is too little for another. */
 sl_status sl_session_create(sl_session **out, sl_engine *engine, sl_error *err);
 void sl_session_destroy(sl_session *session); /* NULL is allowed */
 void sl_session_reset(sl_session *session);   /* back to the empty sequence */
@@ -300,12 +303,36 @@ typedef sl_status (*sl_logits_fn)(void *ctx, size_t first, size_t count, const f
 typedef sl_status (*sl_progress_fn)(void *ctx, double done, size_t count);
 void sl_session_set_progress(sl_session *session, sl_progress_fn fn, void *ctx); /* fn NULL: none */
 
-/* Runs `count` >= 1 tokens after those so far.
+/* Runs `count` >= 1 tokens after those so far. How the tokens of a sequence are spread over calls
+ * cannot be seen in a result, but for one thing: models with DeltaNet take tokens together in runs
+ * that end at positions that are multiples of 64 (of chunk_tokens, where that is smaller) and where
+ * a call ends. A call that ends elsewhere, as every generated token's does, may change the last
+ * bits of what follows.
  * logits (may be NULL): receives the logits of the last token, [vocab_size].
  * fn (may be NULL): receives the logits of every token, a chunk at a time, in order.
  * After a failure the session must be reset. */
 sl_status sl_session_eval(sl_session *session, const int32_t *ids, size_t count, float *logits,
                           sl_logits_fn fn, void *ctx, sl_error *err);
+
+/* One session's part of a batch. */
+typedef struct sl_batch_item {
+    sl_session *session;   /* all of one engine, none twice */
+    const int32_t *ids;
+    size_t count;          /* >= 1 tokens after those so far; any number of them */
+    float *logits;         /* NULL, or [vocab_size]: receives those of the last token */
+    sl_status status;      /* out: as sl_session_eval would have returned it */
+    sl_error error;        /* out: why, where status is not SL_OK */
+} sl_batch_item;
+
+/* Runs tokens of several sessions through the same passes: an expert that several of them need is
+ * read once for all. Each gets, to the bit, what sl_session_eval alone would give it.
+ * An item that cannot be run, such as one whose context is full, has its status and is left as it
+ * was; one that fails midway, or whose progress callback stops it, must be reset; neither hurts the
+ * others. A failure of a pass, such as one to read, is the status of all that were in it.
+ * Returns SL_OK whatever the items' statuses are; SL_EINVAL where the call itself is wrong (no
+ * item, a session twice, one of another engine): then nothing is run and no item is touched. */
+sl_status sl_engine_eval_batch(sl_engine *engine, sl_batch_item *items, size_t count,
+                               sl_error *err);
 
 /* ---- sampler --------------------------------------------------------------------------------- */
 

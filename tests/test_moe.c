@@ -306,7 +306,9 @@ static sl_status run_block(block *b, uint32_t first, uint32_t tokens, float *out
                            const float **router_out)
 {
     memcpy(b->run.scratch.normed, input + (size_t)first * HIDDEN, tokens * HIDDEN * sizeof(float));
-    SL_TRY(sl__moe_block(&b->run, 0, tokens, router_out, &b->err));
+    sl__stretch stretch = {.tokens = tokens};
+    sl__chunk chunk = {&stretch, 1, tokens};
+    SL_TRY(sl__moe_block(&b->run, 0, &chunk, router_out, &b->err));
     memcpy(out, b->run.scratch.mixed, tokens * HIDDEN * sizeof(float));
     return SL_OK;
 }

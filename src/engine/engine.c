@@ -253,6 +253,7 @@ void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
         .trained_experts_per_token = desc->trained_top_k,
         .context_tokens = plan->context_tokens,
         .chunk_tokens = plan->chunk_tokens,
+        .sessions = plan->sessions,
         .threads = plan->threads,
         .kv = plan->kv,
         .activations = rounds(engine) ? SL_ACTIVATIONS_Q8 : SL_ACTIVATIONS_F32,

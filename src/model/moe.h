@@ -9,7 +9,8 @@ typedef struct sl__moe {
     sl__run *run;
     const sl__moe_desc *m;
     const sl__expert_layout *layout; /* NULL: a dense layer */
-    uint32_t layer, tokens;
+    sl__chunk *chunk;
+    uint32_t layer, tokens; /* tokens: of the chunk */
     uint32_t unique_count; /* experts that the chunk's tokens go to */
 } sl__moe;
 

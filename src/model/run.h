@@ -1,8 +1,9 @@
 /* What the blocks compute with: kernels, threads, and scratch memory that is taken once.
  *
- * A block handles a chunk of T >= 1 tokens at once: x [T, hidden] in, its contribution
- * [T, hidden] out. Nothing here allocates. Work is cut by rows of weights, by tokens and by heads,
- * never by the number of threads, so results do not depend on it.
+ * A block handles a chunk of T >= 1 tokens at once, of one sequence or of several (chunk.h):
+ * x [T, hidden] in, its contribution [T, hidden] out. Nothing here allocates. Work is cut by rows
+ * of weights, by tokens and by heads, never by the number of threads, so results do not depend on
+ * it.
  */
 #ifndef SL_MODEL_RUN_H
 #define SL_MODEL_RUN_H
@@ -10,6 +11,7 @@
 #include "base/pool.h"
 #include "cache/cache.h"
 #include "kern/kern.h"
+#include "model/chunk.h"
 #include "model/model.h"
 #include "model/rope.h"
 #include "model/state.h"
@@ -171,12 +173,18 @@ void sl__norm_rows(const sl__run *run, float *y, const float *x, const sl__weigh
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
-/* Each reads scratch.normed and writes scratch.mixed; T tokens from `position` on. */
-void sl__attention_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t position,
-                         uint32_t tokens);
-void sl__mla_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t position,
-                   uint32_t tokens);
-void sl__delta_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t tokens);
+/* Each reads scratch.normed and writes scratch.mixed, and moves the layer's state of every stretch
+ * of the chunk on. */
+void sl__attention_block(sl__run *run, uint32_t layer, const sl__chunk *chunk);
+void sl__mla_block(sl__run *run, uint32_t layer, const sl__chunk *chunk);
+void sl__delta_block(sl__run *run, uint32_t layer, const sl__chunk *chunk);
+
+/* DeltaNet's inner chunks end at multiples of this position of a sequence, and where a call does:
+ * SL_DELTA_CHUNK, or the chunk where that is smaller. */
+static inline uint32_t sl__delta_grid(const sl__run *run)
+{
+    return run->scratch.tokens < SL_DELTA_CHUNK ? run->scratch.tokens : SL_DELTA_CHUNK;
+}
 
 /* Tells the expert cache what a layer will probably ask for: that layer's router on the present
  * stream, scratch.residual of `tokens` tokens. near: nothing but that layer's mixer is still to
@@ -186,9 +194,9 @@ void sl__predict_experts(sl__run *run, uint32_t layer, uint32_t tokens, bool nea
 uint32_t sl__next_moe_layer(const sl__run *run, uint32_t layer);
 
 /* router_out (may be NULL) receives the router's outputs [T, experts], borrowed until the next
- * block; NULL where the layer is dense. SL_ENUMERIC names the layer whose router gave a NaN or an
- * infinity. */
-sl_status sl__moe_block(sl__run *run, uint32_t layer, uint32_t tokens, const float **router_out,
+ * block; NULL where the layer is dense. A stretch whose router gave a NaN or an infinity is marked
+ * as failed; where none is left it is SL_ENUMERIC, which names the layer. */
+sl_status sl__moe_block(sl__run *run, uint32_t layer, sl__chunk *chunk, const float **router_out,
                         sl_error *err);
 
 #endif
