@@ -24,7 +24,7 @@ DIRECT = {
     "chat": ["text", "sample"],
     "engine": ["model", "text", "sample", "quant"],
     "eval": ["base"],
-    "cli": ["base"],
+    "cli": ["base", "server"],
     "server": ["base"],
     "tune": ["base"],
 }

@@ -34,7 +34,8 @@ done
 
 needs_of() {
     case "$1" in
-        build) echo cc make cmake ninja pkg-config jansson pcre2 utf8proc xxhash ;;
+        build) echo cc make cmake ninja pkg-config jansson pcre2 utf8proc xxhash microhttpd \
+            libedit ;;
         test) echo cmocka python3 ;;
         sanitize) echo sanitizers ;;
         clang) echo clang ;;
@@ -57,6 +58,8 @@ is_there() {
         jansson) have_library 'jansson >= 2.13' ;;
         pcre2) have_library 'libpcre2-8 >= 10.32' ;;
         utf8proc) have_library libutf8proc ;;
+        microhttpd) have_library 'libmicrohttpd >= 0.9.71' ;;
+        libedit) have_library libedit ;;
         liburing) have_library 'liburing >= 2.3' ;;
         xxhash) have_library 'libxxhash >= 0.8.0' ;;
         cmocka) have_library cmocka ;;
@@ -118,6 +121,10 @@ package() {
         apt/utf8proc) echo libutf8proc-dev ;;
         apt/xxhash) echo libxxhash-dev ;;
         apt/liburing) echo liburing-dev ;;
+        apt/microhttpd) echo libmicrohttpd-dev ;;
+        apt/libedit) echo libedit-dev ;;
+        dnf/microhttpd) echo libmicrohttpd-devel ;;
+        brew/microhttpd) echo libmicrohttpd ;;
         apt/cmocka) echo libcmocka-dev ;;
         apt/sanitizers) echo gcc ;;
         apt/libfuzzer) apt_libfuzzer ;;
@@ -125,7 +132,8 @@ package() {
         apt/qemu-aarch64) echo qemu-user ;;
         dnf/cc) echo gcc glibc-devel ;;
         dnf/pkg-config) echo pkgconf-pkg-config ;;
-        dnf/jansson | dnf/pcre2 | dnf/utf8proc | dnf/xxhash | dnf/liburing) echo "$2-devel" ;;
+        dnf/jansson | dnf/pcre2 | dnf/utf8proc | dnf/xxhash | dnf/liburing | dnf/libedit)
+            echo "$2-devel" ;;
         brew/liburing) ;; # of Linux alone
         dnf/cmocka) echo libcmocka-devel ;;
         dnf/sanitizers) echo libasan libubsan libtsan ;;
