@@ -140,9 +140,10 @@ static int run_command(const cli_call *call)
 const cli_command cli_cmd_serve = {
     .name = "serve",
     .args = "[MODEL] [options]",
-    .summary = "Answer OpenAI's API over HTTP",
-    .details = "MODEL is as for run. Answers /v1/chat/completions, /v1/completions, /v1/models,\n"
-               "/tokenize, /detokenize, /health and /metrics, several requests at once.\n"
+    .summary = "Answer OpenAI's and Anthropic's APIs over HTTP",
+    .details = "MODEL is as for run. Answers OpenAI's /v1/chat/completions, /v1/completions and\n"
+               "/v1/models, Anthropic's /v1/messages, and /tokenize, /detokenize, /health and\n"
+               "/metrics; several requests at once.\n"
                "There is no TLS: a proxy in front can add it.\n",
     .args_max = 1,
     .run = run_command,

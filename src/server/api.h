@@ -91,7 +91,8 @@ struct reply {
     reply_call *calls;          /* [call_count] */
     size_t call_count;
     json_t *chances; /* of the answer's tokens, as the API has them; NULL: not asked for */
-    int block;       /* the form's own */
+    int block;       /* the form's own, as the next two */
+    bool block_open;
     sl_event_kind block_kind;
     sl_finish finish;
     int stop; /* which of the stops ended it; -1: none */

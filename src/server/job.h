@@ -30,8 +30,10 @@ typedef struct job_sink {
     /* Nothing to say, but it goes on; about once a second while a prompt is read. False: the client
      * has left. */
     bool (*alive)(void *ctx);
-    /* err NULL: it ended as `finish` says; else it failed. */
-    void (*done)(void *ctx, sl_finish finish, const job_usage *usage, const sl_error *err);
+    /* err NULL: it ended as `finish` says, by the stop of that number (-1: by none); else it
+     * failed. */
+    void (*done)(void *ctx, sl_finish finish, int stop, const job_usage *usage,
+                 const sl_error *err);
     void (*release)(void *ctx); /* when the job is freed; on either thread */
 } job_sink;
 

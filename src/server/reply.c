@@ -158,10 +158,12 @@ static bool on_alive(void *ctx)
     return stream_is_read(r->out);
 }
 
-static void on_done(void *ctx, sl_finish finish, const job_usage *usage, const sl_error *err)
+static void on_done(void *ctx, sl_finish finish, int stop, const job_usage *usage,
+                    const sl_error *err)
 {
     reply *r = ctx;
     r->finish = finish;
+    r->stop = stop;
     r->usage = *usage;
     if (err) {
         unsigned status = reply_status(err->status);

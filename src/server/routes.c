@@ -72,6 +72,11 @@ static void completions(exchange *x)
     generate(x, openai_completion_parse, &openai_completion_form, "cmpl-");
 }
 
+static void messages(exchange *x)
+{
+    generate(x, anthropic_parse, &anthropic_form, "msg_");
+}
+
 /* ---- small ones ------------------------------------------------------------------------------ */
 
 static void health(exchange *x)
@@ -184,6 +189,7 @@ static void detokenize(exchange *x)
 static const route routes[] = {
     {"POST", "/v1/chat/completions", chat_completions, false, false},
     {"POST", "/v1/completions", completions, false, false},
+    {"POST", "/v1/messages", messages, false, true},
     {"POST", "/v1/embeddings", embeddings, false, false},
     {"GET", "/v1/models", models, false, false},
     {"GET", "/health", health, true, false},

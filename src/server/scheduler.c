@@ -124,7 +124,8 @@ static void conclude(scheduler *s, job *j, const sl_error *err)
     f->answer_ns += j->usage.answer_ns;
     pthread_mutex_unlock(&s->lock);
     sl_finish finish = j->generation ? sl_generation_finish(j->generation) : SL_FINISH_NONE;
-    j->sink->done(j->sink_ctx, finish, &j->usage, err);
+    int stop = j->generation ? sl_generation_stop(j->generation) : -1;
+    j->sink->done(j->sink_ctx, finish, stop, &j->usage, err);
     sl_generation_destroy(j->generation);
     j->generation = NULL;
     job_release(j);
