@@ -461,6 +461,8 @@ static void add_betas(gguf_writer *w, const void *ctx)
     gguf_writer_f32(w, "gpt-oss.rope.scaling.yarn_beta_fast", 32);
     gguf_writer_f32(w, "gpt-oss.rope.scaling.yarn_beta_slow", 1);
     gguf_writer_f32(w, "gpt-oss.rope.scaling.yarn_ext_factor", 1);
+    gguf_writer_f32(w, "gpt-oss.rope.freq_base_swa", 150000);
+    gguf_writer_int(w, "gpt-oss.attention.key_length_swa", SL_GGUF_U32, 32);
     gguf_writer_f32(w, "gpt-oss.rope.scaling.yarn_attn_factor", 1);
 }
 

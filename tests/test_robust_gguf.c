@@ -311,6 +311,8 @@ static const struct family_lie {
      SL_EFORMAT, "sliding_window_pattern: is not a list of booleans, one a block"},
     {FAMILY("gpt_oss"), &sound, {"gpt-oss.rope.scaling.type", TEXT, 0, "linear"},
      SL_EUNSUPPORTED, "rope.scaling.type: linear is not supported"},
+    {FAMILY("gpt_oss"), &sound, {"gpt-oss.rope.freq_base_swa", FLOAT, 10000, NULL},
+     SL_EUNSUPPORTED, "gpt-oss.rope.freq_base_swa: 10000, and 150000 elsewhere, is not supported"},
     {FAMILY("mixtral"), &sound, {"llama.expert_count", INT, 0, NULL}, SL_EUNSUPPORTED,
      "llama.expert_count: none"},
     {FAMILY("mixtral"), &sound, {"llama.expert_weights_norm", TEXT, 0, "no"}, SL_EFORMAT,

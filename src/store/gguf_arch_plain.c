@@ -72,10 +72,34 @@ static sl_status put_windows(const sl__gguf_model *m, json_t *config, sl_error *
     return SL_OK;
 }
 
+/* Blocks with a window are like the others but for that. */
+static sl_status check_windowed(const sl__gguf_model *m, sl_error *err)
+{
+    static const struct {
+        const char *windowed, *usual;
+    } same[] = {
+        {"rope.freq_base_swa", "rope.freq_base"},
+        {"rope.dimension_count_swa", "rope.dimension_count"},
+        {"attention.key_length_swa", "attention.key_length"},
+        {"attention.value_length_swa", "attention.value_length"},
+    };
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+        double windowed, usual;
+        if (!sl__gguf_has(m, same[i].windowed)) continue;
+        SL_TRY(sl__gguf_get_number(m, same[i].windowed, &windowed, err));
+        SL_TRY(sl__gguf_get_number(m, same[i].usual, &usual, err));
+        if (windowed == usual) continue;
+        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: %s.%s: %g, and %g elsewhere, is not supported",
+                       m->set->files[0].path, m->arch->name, same[i].windowed, windowed, usual);
+    }
+    return SL_OK;
+}
+
 static sl_status finish_gpt_oss(const sl__gguf_model *m, json_t *config, sl_error *err)
 {
     json_t *scaling = json_object_get(config, "rope_scaling");
     SL_TRY(finish_plain(m, config, err));
+    SL_TRY(check_windowed(m, err));
     SL_TRY(put_windows(m, config, err));
     /* No key says so; the model was trained with it. */
     if (scaling) SL_TRY(sl__gguf_put(scaling, "truncate", json_false(), err));
