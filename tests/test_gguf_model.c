@@ -16,12 +16,13 @@
 
 #include "gguf_convert.h"
 #include "golden.h"
+#include "store/gguf_arch.h"
 #include "test_env.h"
 
 #define FAMILY(name) "data/families/" name
 #define TOKENS  40u
 
-static char dir[256], three[300]; /* three: 2 key heads, 6 value heads */
+static char dir[256], three[300], latent[300]; /* three: 2 key heads, 6 value heads */
 static const struct model {
     const char *path, *arch;
     bool same;  /* of the checkpoint's own numbers in the same order, so that no bit is another */
@@ -32,6 +33,7 @@ static const struct model {
     {three, "qwen35moe", false, false},
     {FAMILY("qwen3_next"), "qwen3next", false, true},
     {FAMILY("deepseek_v3"), "deepseek2", false, true},
+    {latent, "deepseek2", false, true},
     {FAMILY("glm4_moe"), "glm4moe", true, false},
     {FAMILY("gpt_oss"), "gpt-oss", false, false},
     {FAMILY("mixtral"), "llama", false, true},
@@ -527,6 +529,56 @@ static void add_full_blocks(gguf_writer *w, const void *ctx)
                     sizeof head);
 }
 
+/* What the configuration of a file without weights holds. */
+static json_int_t member_of(const char *path, const char *member)
+{
+    sl__gguf_set set;
+    sl__gguf_model model;
+    json_t *config = NULL;
+    sl_error err = {0};
+    if (sl__gguf_open(&set, path, &err) != SL_OK ||
+        sl__gguf_model_find(&model, &set, &err) != SL_OK ||
+        sl__gguf_config(&model, &config, &err) != SL_OK) {
+        fail_msg("%s", err.message);
+    }
+    json_int_t value = json_integer_value(json_object_get(config, member));
+    json_decref(config);
+    sl__gguf_close(&set);
+    return value;
+}
+
+/* Older files of DeepSeek say nothing of groups: DeepSeek-V3 has them, Kimi-K2 has none. */
+static void groups_that_go_without_saying(void **state)
+{
+    (void)state;
+    static const char *const numbers[] = {
+        "block_count", "context_length", "embedding_length", "attention.head_count",
+        "expert_used_count", "expert_feed_forward_length", "expert_shared_count",
+        "leading_dense_block_count", "attention.kv_lora_rank", "attention.value_length"};
+    for (unsigned experts = 256; experts <= 384; experts += 128) {
+        gguf_writer *w = gguf_writer_create();
+        gguf_writer_string(w, "general.architecture", "deepseek2");
+        for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+            char key[80];
+            snprintf(key, sizeof key, "deepseek2.%s", numbers[i]);
+            gguf_writer_int(w, key, SL_GGUF_U32, 8);
+        }
+        gguf_writer_int(w, "deepseek2.attention.key_length", SL_GGUF_U32, 192);
+        gguf_writer_int(w, "deepseek2.rope.dimension_count", SL_GGUF_U32, 64);
+        gguf_writer_int(w, "deepseek2.expert_count", SL_GGUF_U32, experts);
+        gguf_writer_int(w, "deepseek2.expert_weights_norm", SL_GGUF_BOOL, 1);
+        gguf_writer_f32(w, "deepseek2.attention.layer_norm_rms_epsilon", 1e-6f);
+        gguf_writer_f32(w, "deepseek2.rope.freq_base", 10000);
+        gguf_writer_tensor(w, "token_embd.weight", GGUF_F32, 2, (uint64_t[]){4, 4}, NULL, 64);
+        gguf_writer_save(w, at("groups.gguf"));
+        gguf_writer_destroy(w);
+        assert_int_equal(member_of(at("groups.gguf"), "n_group"), experts == 256 ? 8 : 1);
+        assert_int_equal(member_of(at("groups.gguf"), "topk_group"), experts == 256 ? 4 : 1);
+        assert_int_equal(member_of(at("groups.gguf"), "qk_nope_head_dim"), 128);
+        assert_int_equal(member_of(at("groups.gguf"), "v_head_dim"), 8);
+    }
+}
+
 /* What keys say arrives in the description. */
 static void what_keys_say(void **state)
 {
@@ -589,12 +641,16 @@ int main(void)
         cmocka_unit_test(what_families_are),
         cmocka_unit_test(packed_smaller),
         cmocka_unit_test(same_said_otherwise),
+        cmocka_unit_test(groups_that_go_without_saying),
         cmocka_unit_test(what_keys_say),
     };
     test_temp_dir(dir, sizeof dir);
     snprintf(three, sizeof three, "%s/checkpoint", dir);
     mkdir(three, 0777);
     gguf_random_checkpoint(three);
+    snprintf(latent, sizeof latent, "%s/latent", dir);
+    mkdir(latent, 0777);
+    gguf_random_latent(latent);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     test_remove_tree(dir);
     return failed;

@@ -38,5 +38,8 @@ void gguf_convert(const char *model, const char *path, const gguf_recipe *recipe
 /* Writes a checkpoint of random weights into the folder dir: Qwen3.5 with 2 key heads and 6 value
  * heads in its one linear layer, one full layer, and one that drafts. */
 void gguf_random_checkpoint(const char *dir);
+/* One of DeepSeek's: 2 heads, keys 32 and 16 wide, values 32, latents 32; its first layer is dense.
+ * There are no groups, no YaRN, and no latent of queries. */
+void gguf_random_latent(const char *dir);
 
 #endif
