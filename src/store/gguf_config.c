@@ -147,7 +147,6 @@ static const struct fixed {
     {"rope.scale_linear", 1},
     {"rope.scaling.attn_factor", 1},
     {"rope.scaling.yarn_attn_factor", 1},
-    {"rope.scaling.yarn_ext_factor", 1},
     {"rope.scaling.yarn_log_multiplier", 0},
     {"router_logit_softcapping", 0},
 };
@@ -185,6 +184,17 @@ static sl_status check_fixed(const sl__gguf_model *m, sl_error *err)
     return check_number(m, "expert_gating_func", m->arch->gating ? m->arch->gating : 1, err);
 }
 
+/* How much of YaRN's mix of frequencies is meant: all of it here, and 0 is not that. */
+static sl_status check_mix(const sl__gguf_model *m, sl_error *err)
+{
+    static const char key[] = "rope.scaling.yarn_ext_factor";
+    double part = 1;
+    if (sl__gguf_has(m, key)) SL_TRY(sl__gguf_get_number(m, key, &part, err));
+    if (part == 1) return SL_OK;
+    return SL_FAIL(err, SL_EUNSUPPORTED, "%s: %s.%s: %g is not supported", m->set->files[0].path,
+                   m->arch->name, key, part);
+}
+
 /* rope.scaling: a type, "none" where it is absent; a factor alone is the oldest one, "linear". */
 static sl_status put_rope_scaling(const sl__gguf_model *m, json_t *config, sl_error *err)
 {
@@ -210,6 +220,7 @@ static sl_status put_rope_scaling(const sl__gguf_model *m, json_t *config, sl_er
                        m->set->files[0].path, key_of(m, "rope.scaling.type", name),
                        (int)(size < 60 ? size : 60), type);
     }
+    SL_TRY(check_mix(m, err));
     json_t *scaling = json_object();
     SL_TRY(sl__gguf_put(config, "rope_scaling", scaling, err)); /* finish may add to it */
     SL_TRY(sl__gguf_put(scaling, "rope_type", json_string("yarn"), err));
