@@ -21,7 +21,8 @@ struct activation {
     float *gate, *up;
     size_t row_stride, stride; /* in floats: from row to row, from element to element */
     uint32_t rows, width;
-    const sl__weight *bias; /* NULL: none */
+    const sl__weight *bias; /* NULL: none; of both where they are interleaved, else of gate, */
+    const sl__weight *up_bias; /* and of up */
     uint32_t bias_row;
 };
 
@@ -52,7 +53,10 @@ static void activate_row(void *ctx, uint32_t index, uint32_t worker)
         const float *bias = bias_row(job->run, job->bias, job->bias_row, tmp);
         bool both = job->stride == 2; /* a row of biases is as the row of outputs */
         kern->axpy(gate, 1.0f, bias, both ? 2 * job->width : job->width);
-        if (!both) kern->axpy(up, 1.0f, bias + job->width, job->width);
+        if (!both) {
+            bias = bias_row(job->run, job->up_bias, job->bias_row, tmp);
+            kern->axpy(up, 1.0f, bias, job->width);
+        }
     }
     if (job->m->activation == SL_ACTIVATION_CLAMPED) {
         kern->swiglu_clamped(gate, gate, up, job->stride, job->width, job->m->alpha, job->m->limit);
@@ -172,7 +176,10 @@ static void activate_expert(const sl__moe *moe, uint32_t expert, const struct jo
         a.stride = 2;
         a.row_stride = 2 * (size_t)width;
     }
-    if (m->expert_bias) a.bias = &moe->run->layers[moe->layer][SL_ROLE_EXPERT_IN_BIAS];
+    if (m->expert_bias) {
+        a.bias = &moe->run->layers[moe->layer][SL_ROLE_EXPERT_IN_BIAS];
+        a.up_bias = &moe->run->layers[moe->layer][SL_ROLE_EXPERT_UP_BIAS];
+    }
     activate(&a);
 }
 

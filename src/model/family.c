@@ -137,7 +137,7 @@ sl_status sl__model_find(const sl__tensor **out, const sl__store *store,
 /* The experts of one layer, as they are looked for. */
 struct binding {
     const sl__store *store;
-    const sl__expert_names *names;
+    sl__expert_names names; /* the family's; of fused tensors, where it has none, GGUF's */
     const sl__moe_desc *moe;
     char prefix[128];
     uint32_t rows[SL_PART_COUNT], cols[SL_PART_COUNT]; /* as the model has them */
@@ -204,8 +204,8 @@ static sl_status find_stack(const struct binding *b, const char *name, bool bloc
                             uint32_t cols, sl__expert_piece *out, sl_error *err)
 {
     uint32_t experts = b->moe->experts;
-    *out = (sl__expert_piece){.transposed = !blocks && b->names->fused_transposed};
-    SL_TRY(find_expert_tensor(&out->tensor, b, name, 0, blocks ? b->names->blocks_suffix : "",
+    *out = (sl__expert_piece){.transposed = !blocks && b->names.fused_transposed};
+    SL_TRY(find_expert_tensor(&out->tensor, b, name, 0, blocks ? b->names.blocks_suffix : "",
                               err));
     if (!blocks) {
         const uint32_t want[] = {experts, out->transposed ? cols : rows,
@@ -216,7 +216,7 @@ static sl_status find_stack(const struct binding *b, const char *name, bool bloc
         return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: rows of %u are no whole number of blocks",
                        sl__store_path(b->store), out->tensor->name, cols);
     }
-    SL_TRY(find_expert_tensor(&out->scales, b, name, 0, b->names->scales_suffix, err));
+    SL_TRY(find_expert_tensor(&out->scales, b, name, 0, b->names.scales_suffix, err));
     const uint32_t want[] = {experts, rows, cols / SL_MX_GROUP, SL_MX_GROUP / 2};
     SL_TRY(check_stack(b, out->tensor, 4, want, err));
     return check_stack(b, out->scales, 3, want, err);
@@ -226,8 +226,8 @@ static sl_status fused_pieces(const struct binding *b, bool blocks, sl_error *er
 {
     sl__expert_piece both, down;
     uint32_t inner = b->moe->intermediate, hidden = b->cols[SL_PART_GATE];
-    SL_TRY(find_stack(b, b->names->fused_gate_up, blocks, 2 * inner, hidden, &both, err));
-    SL_TRY(find_stack(b, b->names->fused_down, blocks, hidden, inner, &down, err));
+    SL_TRY(find_stack(b, b->names.fused_gate_up, blocks, 2 * inner, hidden, &both, err));
+    SL_TRY(find_stack(b, b->names.fused_down, blocks, hidden, inner, &down, err));
     if (both.transposed && !b->moe->interleaved) {
         return SL_FAIL(err, SL_EUNSUPPORTED, "%s: tensor %s: transposed, with gate and up side by "
                        "side, is not supported", sl__store_path(b->store), both.tensor->name);
@@ -249,6 +249,7 @@ static sl_status fused_pieces(const struct binding *b, bool blocks, sl_error *er
 /* One tensor a part, [experts, rows, cols], named so in every family. */
 static const char *const stacks[SL_PART_COUNT] = {
     "mlp.experts.gate_proj", "mlp.experts.up_proj", "mlp.experts.down_proj"};
+static const char fused_stack[] = "mlp.experts.gate_up_proj";
 
 static bool has_stacks(const struct binding *b)
 {
@@ -280,21 +281,23 @@ static sl_status check_single(const struct binding *b, const sl__tensor *tensor,
         return SL_OK;
     }
     char shape[128];
+    char name[SL_STORE_NAME_MAX];
     return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: shape %s, but the configuration asks for "
-                   "[%u, %u]", sl__store_path(b->store), tensor->name,
+                   "[%u, %u]", sl__store_path(b->store),
+                   sl__store_name_in_file(b->store, tensor->name, name),
                    show_shape(tensor, shape, sizeof shape), b->rows[part], b->cols[part]);
 }
 
 static sl_status single_pieces(const struct binding *b, sl_error *err)
 {
     const sl__tensor *tensor;
-    if (!b->names->single[SL_PART_GATE]) {
-        return find_expert_tensor(&tensor, b, b->names->fused_gate_up, 0, "", err);
+    if (!b->names.single[SL_PART_GATE]) {
+        return find_expert_tensor(&tensor, b, b->names.fused_gate_up, 0, "", err);
     }
     for (uint32_t e = 0; e < b->moe->experts; e++) {
         for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
             if (b->rows[part] == 0) continue;
-            SL_TRY(find_expert_tensor(&tensor, b, b->names->single[part], e, "", err));
+            SL_TRY(find_expert_tensor(&tensor, b, b->names.single[part], e, "", err));
             SL_TRY(check_single(b, tensor, part, err));
             b->pieces[(size_t)e * SL_PART_COUNT + part] = (sl__expert_piece){.tensor = tensor};
         }
@@ -312,8 +315,12 @@ sl_status sl__model_bind_experts(sl__store *store, const sl__family *family,
         return SL_FAIL(err, SL_EFORMAT, "%s: layer %u: holds experts, and is a dense one by the "
                        "configuration", sl__store_path(store), layer);
     }
-    struct binding b = {.store = store, .names = &family->experts, .moe = moe,
+    struct binding b = {.store = store, .names = family->experts, .moe = moe,
                         .rows = {inner, inner, hidden}, .cols = {hidden, hidden, inner}};
+    if (!b.names.fused_gate_up) {
+        b.names.fused_gate_up = fused_stack;
+        b.names.fused_down = stacks[SL_PART_DOWN];
+    }
     if (moe->interleaved) {
         b.rows[SL_PART_GATE] = 2 * inner;
         b.rows[SL_PART_UP] = b.cols[SL_PART_UP] = 0;
@@ -324,8 +331,8 @@ sl_status sl__model_bind_experts(sl__store *store, const sl__family *family,
     family->layer_prefix(desc, layer, b.prefix);
     b.pieces = calloc((size_t)moe->experts * SL_PART_COUNT, sizeof *b.pieces);
     if (!b.pieces) return SL_FAIL_NOMEM(err, "expert table");
-    const char *fused = b.names->fused_gate_up;
-    sl_status status = has(&b, fused, b.names->blocks_suffix) ? fused_pieces(&b, true, err)
+    const char *fused = b.names.fused_gate_up;
+    sl_status status = has(&b, fused, b.names.blocks_suffix) ? fused_pieces(&b, true, err)
                        : has(&b, fused, "")                   ? fused_pieces(&b, false, err)
                        : has_stacks(&b)                       ? stacked_pieces(&b, err)
                                                               : single_pieces(&b, err);

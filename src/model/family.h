@@ -7,10 +7,11 @@
 #include "model/model.h"
 
 /* Names of the experts' tensors after "layers.N.". A checkpoint has one of the layouts; they are
- * looked for in this order: MXFP4, fused, stacked (which GGUF files have, by the same names in all
- * families: store/gguf_arch.h), single. */
+ * looked for in this order: MXFP4, fused, stacked, single. GGUF files have them stacked, or gate
+ * and up fused, by the same names in all families: store/gguf_arch.h. */
 typedef struct sl__expert_names {
-    /* [experts, 2·intermediate, hidden], gate first or as moe_desc.interleaved says; NULL: never */
+    /* [experts, 2·intermediate, hidden], gate first or as moe_desc.interleaved says; NULL: only in
+     * GGUF files */
     const char *fused_gate_up;
     const char *fused_down; /* [experts, hidden, intermediate] */
     bool fused_transposed;  /* [experts, hidden, 2·intermediate], [experts, intermediate, hidden] */

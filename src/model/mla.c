@@ -9,6 +9,9 @@
  *
  *     q̃ = [K_hᵀ·nope | rope]      ô = Σ softmax(q̃·c·scale) c      out_h = V_h·ô
  *
+ * K_h lies in rows of kv_rank, and is multiplied with transposed; or it comes already transposed,
+ * in rows of nope_dim (split_up).
+ *
  * So all heads are queries of one KV head, whose values are the first kv_rank channels of its keys.
  * Tokens go through this TOKENS at a time; the products with K_h and V_h are a task a head, whose
  * matrices are opened once for those tokens:
@@ -81,11 +84,20 @@ static uint32_t make_ready(struct job *job)
     return tasks;
 }
 
-/* The rows of kv_up that belong to head h from the head's row `first` on: keys, then values. */
-static sl__rows head_rows(const struct job *job, uint32_t h, uint32_t first)
+/* The rows from which head h's keys are made, or its values. */
+static sl__rows key_rows(const struct job *job, uint32_t h)
 {
     const sl__mla_desc *m = job->m;
-    return sl__weight_rows(&job->w[SL_ROLE_MLA_KV_UP], h * (m->nope_dim + m->value_dim) + first);
+    if (m->split_up) return sl__weight_rows(&job->w[SL_ROLE_MLA_K_UP], h * m->kv_rank);
+    return sl__weight_rows(&job->w[SL_ROLE_MLA_KV_UP], h * (m->nope_dim + m->value_dim));
+}
+
+static sl__rows value_rows(const struct job *job, uint32_t h)
+{
+    const sl__mla_desc *m = job->m;
+    if (m->split_up) return sl__weight_rows(&job->w[SL_ROLE_MLA_V_UP], h * m->value_dim);
+    return sl__weight_rows(&job->w[SL_ROLE_MLA_KV_UP],
+                           h * (m->nope_dim + m->value_dim) + m->nope_dim);
 }
 
 /* What head h asks the latents. */
@@ -94,13 +106,19 @@ static void ask(void *ctx, uint32_t h, uint32_t worker)
     const struct job *job = ctx;
     const sl__mla_desc *m = job->m;
     const sl__scratch *s = &job->run->scratch;
-    const sl__rows keys = head_rows(job, h, 0);
+    const sl__rows keys = key_rows(job, h);
     size_t width = row_width(m), stride = m->heads * width;
     size_t q_stride = (size_t)m->heads * q_width(m);
     const float *q = s->mla.q + job->first * q_stride + (size_t)h * q_width(m);
     float *asked = s->mla.asked + h * width;
-    job->run->kern.matmul_t(&keys, m->nope_dim, 0, m->kv_rank, q, q_stride, job->count, asked,
-                            stride, sl__worker_scratch(job->run, worker));
+    float *tmp = sl__worker_scratch(job->run, worker);
+    if (m->split_up) {
+        job->run->kern.matmul(&keys, m->kv_rank, m->nope_dim, q, q_stride, job->count, asked,
+                              stride, tmp);
+    } else {
+        job->run->kern.matmul_t(&keys, m->nope_dim, 0, m->kv_rank, q, q_stride, job->count, asked,
+                                stride, tmp);
+    }
     for (uint32_t t = 0; t < job->count; t++)
         memcpy(asked + t * stride + m->kv_rank, q + t * q_stride + m->nope_dim,
                m->rope.dim * sizeof(float));
@@ -112,7 +130,7 @@ static void answer(void *ctx, uint32_t h, uint32_t worker)
     const struct job *job = ctx;
     const sl__mla_desc *m = job->m;
     const sl__scratch *s = &job->run->scratch;
-    const sl__rows values = head_rows(job, h, m->nope_dim);
+    const sl__rows values = value_rows(job, h);
     size_t stride = (size_t)m->heads * m->kv_rank, out_stride = (size_t)m->heads * m->value_dim;
     job->run->kern.matmul(&values, m->value_dim, m->kv_rank,
                           s->mla.found + (size_t)h * m->kv_rank, stride, job->count,
@@ -179,8 +197,8 @@ void sl__mla_block(sl__run *run, uint32_t layer_index, const sl__chunk *chunk)
     const sl__weight *w = run->layers[layer_index];
     sl__scratch *s = &run->scratch;
     const uint32_t tokens = chunk->tokens;
-    assert(!w[SL_ROLE_MLA_KV_UP].scales && !w[SL_ROLE_MLA_KV_UP].transposed);
-    assert(!w[SL_ROLE_MLA_KV_UP].panels);
+    for (sl__role role = SL_ROLE_MLA_KV_UP; role <= SL_ROLE_MLA_V_UP; role++)
+        assert(!w[role].scales && !w[role].transposed && !w[role].panels);
     project(run, m, w, tokens);
     struct job job = {.run = run, .layer = layer, .m = m, .w = w, .index = layer_index,
                       .chunk = chunk};

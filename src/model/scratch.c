@@ -119,6 +119,21 @@ static void lay_moe(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uin
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
+static void raise_to(uint32_t *a, uint32_t b)
+{
+    if (b > *a) *a = b;
+}
+
+/* Of the products inside the block. */
+static uint32_t widest_mla_input(const sl__mla_desc *m)
+{
+    uint32_t most = m->heads * m->value_dim;
+    raise_to(&most, m->kv_rank);
+    raise_to(&most, m->q_rank);
+    raise_to(&most, m->nope_dim);
+    return most;
+}
+
 static size_t mixer_floats(const sl__layer_desc *l, uint32_t tokens)
 {
     const sl__attention_desc *a = &l->attention;
@@ -130,8 +145,7 @@ static size_t mixer_floats(const sl__layer_desc *l, uint32_t tokens)
                       sl__look_back_worker_floats(a->heads, a->kv_heads, a->head_dim, a->head_dim,
                                                   tokens));
     case SL_MIXER_MLA:
-        return larger(larger(sl__kern_matmul_tmp(m->heads * m->value_dim, tokens),
-                             sl__kern_matmul_tmp(m->kv_rank, tokens)),
+        return larger(sl__kern_matmul_tmp(widest_mla_input(m), tokens),
                       sl__look_back_worker_floats(m->heads, 1, m->kv_rank + m->rope.dim,
                                                   m->kv_rank, tokens));
     case SL_MIXER_DELTA:
@@ -174,11 +188,6 @@ static size_t partials_floats(const sl__model_desc *desc, uint32_t context, uint
         most = larger(most, sl__look_back_partials(heads, v_dim, context, threads));
     }
     return most;
-}
-
-static void raise_to(uint32_t *a, uint32_t b)
-{
-    if (b > *a) *a = b;
 }
 
 static void raise_mixer(sl__layer_desc *m, const sl__layer_desc *l)

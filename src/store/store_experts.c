@@ -138,7 +138,8 @@ static sl_status check_piece(const sl__store *s, const sl__expert_piece *piece,
     }
     if (dtype != part->dtype) {
         return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: %s where other experts have %s", path,
-                       t->name, sl__dtype_name(dtype), sl__dtype_name(part->dtype));
+                       sl__store_name_in_file(s, t->name, shown), sl__dtype_name(dtype),
+                       sl__dtype_name(part->dtype));
     }
     if (piece->scales) return check_mxfp4(s, piece, part, err);
     SL_TRY(check_last(s, t, 2, part->cols, err));
