@@ -198,7 +198,7 @@ void sl__mla_block(sl__run *run, uint32_t layer_index, const sl__chunk *chunk)
     sl__scratch *s = &run->scratch;
     const uint32_t tokens = chunk->tokens;
     for (sl__role role = SL_ROLE_MLA_KV_UP; role <= SL_ROLE_MLA_V_UP; role++)
-        assert(!w[role].scales && !w[role].transposed && !w[role].panels);
+        assert(!w[role].transposed && !w[role].panels);
     project(run, m, w, tokens);
     struct job job = {.run = run, .layer = layer, .m = m, .w = w, .index = layer_index,
                       .chunk = chunk};
