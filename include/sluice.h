@@ -133,7 +133,7 @@ typedef struct sl_cpu_info {
     uint64_t l1_data_bytes, l2_bytes, l3_bytes; /* as the first core sees them; 0: unknown */
     char features[256];         /* what kernels may use: "avx2 fma f16c", space between */
     uint32_t levels;            /* bit i: sl_cpu_level_name(i) runs here */
-    const char *level;          /* the highest of them: the default; static string */
+    const char *level;          /* the highest of them that pays: the default; static string */
 } sl_cpu_info;
 void sl_cpu_info_get(sl_cpu_info *info);
 
@@ -208,7 +208,7 @@ typedef struct sl_engine_options {
     sl_verify_rule verify;      /* packs only: a checkpoint carries no checksums */
     sl_kv_type kv;
     sl_activations activations;
-    const char *cpu_level;      /* the level of kernels, of sl_cpu_level_name; NULL: the highest
+    const char *cpu_level;      /* the level of kernels, of sl_cpu_level_name; NULL: the default
                                  * here. SL_EINVAL where it does not run here */
 } sl_engine_options;
 
