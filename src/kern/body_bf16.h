@@ -44,14 +44,14 @@ SL_INLINE void add_step(vec *s, const unsigned char *const *w, size_t at, const 
                         size_t x_bytes, uint32_t R, uint32_t T)
 {
     for (uint32_t v = 0; v < STEP_VECS; v++) {
-        opened row[FEW_ROWS];
+        opened token[SL_BF16_TOKENS]; /* fewer than rows, which are opened one at a time */
         const size_t part = v * sizeof(pairs);
-        for (uint32_t r = 0; r < R; r++)
-            row[r] = bf16_open(load_pairs(w[r] + at + part));
-        for (uint32_t t = 0; t < T; t++) {
-            const opened token = bf16_open(load_pairs(x + t * x_bytes + part));
-            for (uint32_t r = 0; r < R; r++)
-                s[t * R + r] = bf16_add(s[t * R + r], row[r], token);
+        for (uint32_t t = 0; t < T; t++)
+            token[t] = bf16_open(load_pairs(x + t * x_bytes + part));
+        for (uint32_t r = 0; r < R; r++) {
+            const opened row = bf16_open(load_pairs(w[r] + at + part));
+            for (uint32_t t = 0; t < T; t++)
+                s[t * R + r] = bf16_add(s[t * R + r], row, token[t]);
         }
     }
 }
