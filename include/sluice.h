@@ -133,7 +133,7 @@ typedef struct sl_cpu_info {
     uint64_t l1_data_bytes, l2_bytes, l3_bytes; /* as the first core sees them; 0: unknown */
     char features[256];         /* what kernels may use: "avx2 fma f16c", space between */
     uint32_t levels;            /* bit i: sl_cpu_level_name(i) runs here */
-    const char *level;          /* the highest of them: the default; static string */
+    const char *level;          /* the highest of them that pays: the default; static string */
 } sl_cpu_info;
 void sl_cpu_info_get(sl_cpu_info *info);
 
@@ -178,10 +178,13 @@ typedef enum sl_kv_type {
 /* "f32", "f16", "q8" */
 const char *sl_kv_type_name(sl_kv_type type);
 
-/* What weights of 8 bits and fewer are multiplied with. */
+/* What weights are multiplied with. What decides which experts run (routers, gates) meets floats
+ * always. */
 typedef enum sl_activations {
     SL_ACTIVATIONS_F32 = 0,
-    SL_ACTIVATIONS_Q8, /* rounded to 8 bits in groups of 64: several times faster */
+    /* Rounded, several times faster: to 8 bits in groups of 64 for weights in panels, of 8 bits and
+     * fewer; to bf16 for weights in bf16. */
+    SL_ACTIVATIONS_Q8,
 } sl_activations;
 
 typedef struct sl_engine_options {
@@ -208,7 +211,7 @@ typedef struct sl_engine_options {
     sl_verify_rule verify;      /* packs only: a checkpoint carries no checksums */
     sl_kv_type kv;
     sl_activations activations;
-    const char *cpu_level;      /* the level of kernels, of sl_cpu_level_name; NULL: the highest
+    const char *cpu_level;      /* the level of kernels, of sl_cpu_level_name; NULL: the default
                                  * here. SL_EINVAL where it does not run here */
 } sl_engine_options;
 
@@ -246,6 +249,7 @@ typedef struct sl_engine_info {
     uint64_t io_split_bytes;
     double disk_bytes_per_s;    /* as probed, at the size of an expert; 0: not probed */
     bool synthetic;             /* random weights, written by sl_synth */
+    char rounded_to[16];        /* "q8, bf16": what activations are rounded to; "": they are not */
     char expert_types[64];      /* "q4": how experts are stored, comma-separated where mixed */
     double expert_bits;         /* a weight of the experts, scales and padding included */
 } sl_engine_info;

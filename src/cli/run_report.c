@@ -94,12 +94,12 @@ static void print_memory(const run_report *r, FILE *to)
 /* What was rounded on the way, by default or because it was asked for. */
 static void print_rounding(const run_report *r, FILE *to)
 {
-    bool activations = r->info.activations != SL_ACTIVATIONS_F32, kv = r->info.kv != SL_KV_F32;
+    bool activations = r->info.rounded_to[0] != '\0', kv = r->info.kv != SL_KV_F32;
     char kept[64] = "";
     if (kv) snprintf(kept, sizeof kept, "keys and values to %s", sl_kv_type_name(r->info.kv));
     if (activations || kv)
-        cli_row(to, "rounded", "%s%s%s (--exact: nothing)", activations ? "activations to q8" : "",
-                activations && kv ? ", " : "", kept);
+        cli_row(to, "rounded", "%s%s%s%s (--exact: nothing)", activations ? "activations to " : "",
+                r->info.rounded_to, activations && kv ? ", " : "", kept);
 }
 
 static void print_sampling(const run_report *r, FILE *to)

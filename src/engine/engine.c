@@ -10,6 +10,7 @@
 #include "base/pages.h"
 #include "base/sysmem.h"
 #include "engine/synth.h"
+#include "model/moe.h"
 
 /* A lossy choice: only downwards from what was trained, and only when asked for. */
 static sl_status set_top_k(sl__model_desc *desc, const char *path, uint32_t asked, sl_error *err)
@@ -219,22 +220,28 @@ static void add_experts(const sl_engine *engine, sl_engine_info *info)
     info->expert_bits = weights ? (double)info->experts_bytes * 8 / (double)weights : 0;
 }
 
-/* Whether anything is multiplied with activations of 8 bits. */
-static bool rounds(const sl_engine *engine)
+static void add_rounding(sl_engine_info *info, sl__rounding to)
+{
+    if (to == SL_ROUND_NONE) return;
+    info->activations = SL_ACTIVATIONS_Q8;
+    sl__dtype_list_add(info->rounded_to, sizeof info->rounded_to,
+                       to == SL_ROUND_Q8 ? SL_Q8 : SL_BF16);
+}
+
+/* What products round their inputs to. */
+static void add_roundings(const sl_engine *engine, sl_engine_info *info)
 {
     const sl__run *run = &engine->run;
-    if (run->activations != SL_ACTIVATIONS_Q8) return false;
-    if (run->model[SL_ROLE_HEAD].panels) return true;
+    add_rounding(info, sl__rounding_of(run, &run->model[SL_ROLE_HEAD]));
     for (uint32_t i = 0; i < engine->desc.layer_count; i++) {
         const sl__expert_layout *layout = sl__store_expert_layout(engine->store, i);
-        for (uint32_t p = 0; layout && p < SL_PART_COUNT; p++) {
-            if (layout->part[p].panels) return true;
-        }
+        for (uint32_t p = 0; layout && p < SL_PART_COUNT; p++)
+            add_rounding(info, sl__part_rounding(layout, (sl__expert_part)p, run->activations));
         for (uint32_t r = 0; r < SL_ROLE_LAYER_COUNT; r++) {
-            if (run->layers[i][r].panels) return true;
+            bool bias = r == SL_ROLE_EXPERT_IN_BIAS || r == SL_ROLE_EXPERT_OUT_BIAS;
+            if (!bias) add_rounding(info, sl__rounding_of(run, &run->layers[i][r]));
         }
     }
-    return false;
 }
 
 void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
@@ -256,7 +263,6 @@ void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
         .sessions = plan->sessions,
         .threads = plan->threads,
         .kv = plan->kv,
-        .activations = rounds(engine) ? SL_ACTIVATIONS_Q8 : SL_ACTIVATIONS_F32,
         .cpu_level = engine->run.kern.level,
         .memory_bytes = plan->budget,
         .resident_bytes = plan->resident,
@@ -274,6 +280,7 @@ void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
     sl__synth_mark mark;
     info->synthetic = sl__synth_read_mark(sl__store_config(engine->store), &mark);
     add_experts(engine, info);
+    add_roundings(engine, info);
 }
 
 void sl_engine_stats_get(const sl_engine *engine, sl_stats *stats)

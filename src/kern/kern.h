@@ -66,6 +66,7 @@ typedef struct sl__delta_chunk {
 } sl__delta_chunk;
 
 typedef struct sl__kern {
+    uint64_t bf16_tokens; /* of a block of tokens rounded to bf16: 1 where they lie as rows */
     const char *level; /* "ref", "avx2", … : as sl_cpu_level_name has it */
 
     /* out[cols] = row r as float. exact */
@@ -112,6 +113,21 @@ typedef struct sl__kern {
     void (*panel_matmul_q8)(sl__dtype type, const void *w, size_t row_bytes, uint32_t rows,
                             uint32_t cols, const void *x, uint32_t tokens, float *y,
                             size_t y_stride, float *tmp);
+
+    /* Rounds `tokens` rows of x to bf16: to the nearest, ties to even; NaN stays NaN; what is below
+     * float's normal numbers becomes 0 with its sign. out: sl__bf16_bytes(cols, tokens) bytes, laid
+     * out for this level's matmul_bf16 (below), all of them written. exact, but for the layout */
+    void (*round_bf16)(const float *x, size_t x_stride, uint32_t cols, uint32_t tokens, void *out);
+
+    /* y[t][r] = W[r]·x[t] for rows of bf16 and x as round_bf16 left it: all tokens of that call, or
+     * whole blocks of them. Products of two such numbers are exact in float; the order of the sum
+     * is the level's own, one for every token, whatever else is in the call, and it may be fused.
+     * Weights, and sums on the way, below float's normal numbers may count as 0. Never reads beyond
+     * the last weight of a row.
+     * near(1e-5) of ref in relation to ‖Σ|W[r][c]·x[t][c]|‖, since sums may cancel; an infinity or
+     * a NaN among the inputs of a sum leaves it infinite or NaN */
+    void (*matmul_bf16)(const void *w, size_t row_bytes, uint32_t rows, uint32_t cols,
+                        const void *x, uint32_t tokens, float *y, size_t y_stride);
 
     /* The dot product above, both sides float. exact */
     float (*dot)(const float *a, const float *b, uint32_t n);
@@ -224,6 +240,23 @@ static inline size_t sl__q8_row_bytes(uint32_t cols)
     return (sl__q8_groups(cols) * (SL_GROUP + sizeof(sl__q8_group)) + 63) / 64 * 64;
 }
 
+/* Activations rounded to bf16: a row has sl__bf16_row(cols) numbers, those after its end 0. Tokens
+ * lie in blocks of the level's bf16_tokens, the last with what is left; a block of n tokens holds
+ * pairs of adjacent columns, pair by pair:
+ *
+ *     numbers 2(k·n + t), 2(k·n + t) + 1:  columns 2k, 2k + 1 of the block's token t
+ *
+ * which for blocks of one token is plain rows, as it is for a single token on every level. */
+static inline size_t sl__bf16_row(uint32_t cols)
+{
+    return ((size_t)cols + 31) / 32 * 32;
+}
+
+static inline size_t sl__bf16_bytes(uint32_t cols, uint32_t tokens)
+{
+    return tokens * sl__bf16_row(cols) * sizeof(uint16_t);
+}
+
 #define SL_ATTEND_SPAN 512u /* positions that are put together first */
 #define SL_ATTEND_ROWS 64u  /* queries of one call */
 
@@ -239,8 +272,8 @@ static inline size_t sl__attend_row(uint32_t v_dim)
 }
 size_t sl__attend_tmp(uint32_t rows, uint32_t qk_dim, uint32_t v_dim);
 
-/* Fills the table with the kernels of a level ("ref", "avx2", …), NULL: the highest that this CPU
- * and OS support. False, and ref it is, where the level is unknown or not supported here. */
+/* Fills the table with the kernels of a level ("ref", "avx2", …), NULL: the default of this CPU
+ * and OS. False, and ref it is, where the level is unknown or not supported here. */
 bool sl__kern_init(sl__kern *kern, const char *level);
 
 /* The k largest of x[n] (k <= n), by value, ties to the lower index, in decreasing order: ids[k].

@@ -185,8 +185,8 @@ sl_status sl__moe_block(sl__run *run, uint32_t layer, sl__chunk *chunk, const fl
                    .layout = sl__store_expert_layout(run->store, layer), .tokens = tokens};
     assert((moe.layout != NULL) == (moe.m->experts > 0));
     if (sl__experts_take_q8(&moe) || sl__shared_takes_q8(&moe)) {
-        sl__quantise(run, run->scratch.normed, run->desc->hidden, run->desc->hidden, tokens,
-                     run->scratch.moe.q8_tokens);
+        sl__round(run, SL_ROUND_Q8, run->scratch.normed, run->desc->hidden, run->desc->hidden,
+                  tokens, run->scratch.moe.q8_tokens);
     }
     if (moe.m->experts > 0) SL_TRY(run_routed(&moe, err));
     else sl__shared_run(&moe);

@@ -33,6 +33,10 @@ void sl__experts_run(const sl__moe *moe, const sl__expert_ref *refs, uint32_t co
 bool sl__experts_fused(const sl__moe_desc *m, const sl__expert_layout *layout,
                        sl_activations activations);
 
+/* What the product with that part of every expert rounds its input to. */
+sl__rounding sl__part_rounding(const sl__expert_layout *layout, sl__expert_part part,
+                               sl_activations activations);
+
 /* Whether the layer's experts, or its shared expert, take what goes into their first products
  * rounded to 8 bits. */
 bool sl__experts_take_q8(const sl__moe *moe);
