@@ -61,7 +61,8 @@ static void add_matrix(struct mixer *m, sl__role role, sl__dtype type, uint32_t 
         float *row = value + (size_t)r * cols;
         for (uint32_t c = 0; c < cols; c++)
             row[c] *= 2 / sqrtf((float)cols);
-        assert_int_equal(sl__quant_row(type, row, cols, data + r * bytes, &err), SL_OK);
+        assert_int_equal(
+            sl__quant_row(&levels[0], type, row, cols, data + r * bytes, NULL, &err), SL_OK);
         levels[0].dequant_row(&(sl__rows){.dtype = type, .data = data + r * bytes}, 0, row, cols);
     }
     m->weights[0][role] = (sl__weight){.dtype = type, .rows = rows, .cols = cols,

@@ -16,6 +16,8 @@
 #include "quant/quant.h"
 #include "test_env.h"
 
+static sl__kern kern; /* the highest level: main fills it */
+
 static const sl__dtype grouped[] = {SL_Q8, SL_Q4, SL_Q3, SL_Q2};
 
 static float top_code(sl__dtype type)
@@ -35,19 +37,17 @@ typedef struct coded {
 static void encode(sl__dtype type, const float *x, uint32_t cols, coded *c)
 {
     static unsigned char again[sizeof c->row];
-    sl__kern kern;
     sl_error err = {0};
     uint64_t bytes = 0;
     assert_true(sl__dtype_row_bytes(type, cols, &bytes));
     c->bytes = (size_t)bytes;
     memset(c->row, 0x5a, sizeof c->row);
     memset(again, 0xc3, sizeof again);
-    assert_int_equal(sl__quant_row(type, x, cols, c->row, &err), SL_OK);
-    assert_int_equal(sl__quant_row(type, x, cols, again + 1, NULL), SL_OK);
+    assert_int_equal(sl__quant_row(&kern, type, x, cols, c->row, NULL, &err), SL_OK);
+    assert_int_equal(sl__quant_row(&kern, type, x, cols, again + 1, NULL, NULL), SL_OK);
     assert_memory_equal(c->row, again + 1, c->bytes);
     for (size_t i = 0; i < 32; i++)
         assert_true(c->row[c->bytes + i] == 0x5a && again[c->bytes + 1 + i] == 0xc3);
-    sl__kern_init(&kern, NULL);
     kern.dequant_row(&(sl__rows){.dtype = type, .data = c->row}, 0, c->back, cols);
 }
 
@@ -393,20 +393,21 @@ static void what_cannot_be_stored_is_named(void **state)
         for (unsigned j = 0; j < 200; j++)
             x[j] = (float)j * 0.25f;
         x[150] = cases[i].value;
-        sl_status status = sl__quant_row(cases[i].type, x, 200, row, &err);
+        sl_status status = sl__quant_row(&kern, cases[i].type, x, 200, row, NULL, &err);
         assert_int_equal(status, cases[i].stored ? SL_OK : SL_ENUMERIC);
         if (cases[i].stored) continue;
         snprintf(want, sizeof want, "column 150: %g cannot be stored as %s", (double)cases[i].value,
                  sl__dtype_name(cases[i].type));
         assert_string_equal(err.message, want);
-        assert_int_equal(sl__quant_row(cases[i].type, x, 200, row, NULL), SL_ENUMERIC);
+        status = sl__quant_row(&kern, cases[i].type, x, 200, row, NULL, NULL);
+        assert_int_equal(status, SL_ENUMERIC);
     }
     /* Both ends fit, but not the way between them. */
     sl_error err = {0};
     x[150] = 3e38f;
     x[151] = -3e38f;
-    assert_int_equal(sl__quant_row(SL_Q4, x, 200, row, &err), SL_ENUMERIC);
-    assert_int_equal(sl__quant_row(SL_Q4, x, 0, row, NULL), SL_OK);
+    assert_int_equal(sl__quant_row(&kern, SL_Q4, x, 200, row, NULL, &err), SL_ENUMERIC);
+    assert_int_equal(sl__quant_row(&kern, SL_Q4, x, 0, row, NULL, NULL), SL_OK);
 }
 
 static void types_without_an_encoder_are_refused(void **state)
@@ -414,11 +415,11 @@ static void types_without_an_encoder_are_refused(void **state)
     (void)state;
     float x[256] = {0};
     for (unsigned type = 0; type < (unsigned)SL_DTYPE_ALL; type++) {
-        unsigned char row[1024] = {0};
+        unsigned char row[1024] = {0}, scales[8];
         sl_error err = {0};
         char want[64];
-        bool fits = type <= SL_Q2;
-        sl_status status = sl__quant_row((sl__dtype)type, x, 256, row, &err);
+        bool fits = sl__dtype_has_encoder((sl__dtype)type);
+        sl_status status = sl__quant_row(&kern, (sl__dtype)type, x, 256, row, scales, &err);
         assert_int_equal(status, fits ? SL_OK : SL_EUNSUPPORTED);
         if (fits) continue;
         snprintf(want, sizeof want, "%s cannot be encoded", sl__dtype_name((sl__dtype)type));
@@ -428,6 +429,7 @@ static void types_without_an_encoder_are_refused(void **state)
 
 int main(void)
 {
+    sl__kern_init(&kern, NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(normal_data_comes_back_close),
         cmocka_unit_test(no_block_is_worse_than_plain_rounding),

@@ -93,7 +93,7 @@ static sl_status convert_row(const struct conversion *c, uint32_t r, float *tmp,
                               .scales = c->scales ? c->scales + r * c->scale_bytes : NULL,
                               .scale_row_bytes = c->scale_bytes};
         c->p->kern.dequant_row(&one, 0, tmp, c->cols);
-        SL_TRY(sl__quant_row(c->to.type, tmp, c->cols, coded, err));
+        SL_TRY(sl__quant_row(&c->p->kern, c->to.type, tmp, c->cols, coded, NULL, err));
         in = coded;
     }
     if (c->to.panels) sl__panel_put_row(c->to.type, in, c->cols, out, r % SL_PANEL_ROWS);
@@ -374,7 +374,7 @@ static sl_status parse_type(const char *name, const char *option, sl__dtype *out
         *out = SL_DTYPE_ALL;
         return SL_OK;
     }
-    if (sl__dtype_parse(text, out) && sl__dtype_has_encoder(*out)) return SL_OK;
+    if (sl__dtype_parse(text, out) && *out <= SL_Q2) return SL_OK;
     return SL_FAIL(err, SL_EINVAL, "%s: %s is not one of keep, f32, f16, bf16, q8, q4, q3, q2",
                    option, text);
 }

@@ -41,6 +41,7 @@ void sl__kern_ref_bf16(sl__kern *kern);
 void sl__kern_ref_elementwise(sl__kern *kern);
 void sl__kern_ref_attention(sl__kern *kern);
 void sl__kern_ref_delta(sl__kern *kern);
+void sl__kern_ref_fit(sl__kern *kern);
 
 #if defined(__x86_64__)
 void sl__kern_avx2(sl__kern *kern);
@@ -48,6 +49,7 @@ void sl__kern_avx2_matmul(sl__kern *kern);
 void sl__kern_avx2_elementwise(sl__kern *kern);
 void sl__kern_avx2_attention(sl__kern *kern);
 void sl__kern_avx2_delta(sl__kern *kern);
+void sl__kern_avx2_fit(sl__kern *kern);
 void sl__kern_avx2_panels(sl__kern *kern);
 void sl__kern_avx2_bf16(sl__kern *kern);
 void sl__kern_avxvnni(sl__kern *kern);
@@ -57,6 +59,7 @@ void sl__kern_avx512_matmul(sl__kern *kern);
 void sl__kern_avx512_attention(sl__kern *kern);
 void sl__kern_avx512_elementwise(sl__kern *kern);
 void sl__kern_avx512_delta(sl__kern *kern);
+void sl__kern_avx512_fit(sl__kern *kern);
 void sl__kern_avx512_panels(sl__kern *kern);
 void sl__kern_avx512_bf16(sl__kern *kern);
 void sl__kern_avx512vnni(sl__kern *kern);

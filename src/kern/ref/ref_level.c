@@ -9,4 +9,5 @@ void sl__kern_ref(sl__kern *kern)
     sl__kern_ref_elementwise(kern);
     sl__kern_ref_attention(kern);
     sl__kern_ref_delta(kern);
+    sl__kern_ref_fit(kern);
 }

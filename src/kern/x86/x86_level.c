@@ -7,6 +7,7 @@ void sl__kern_avx2(sl__kern *kern)
     sl__kern_avx2_elementwise(kern);
     sl__kern_avx2_attention(kern);
     sl__kern_avx2_delta(kern);
+    sl__kern_avx2_fit(kern);
     sl__kern_avx2_panels(kern);
     sl__kern_avx2_bf16(kern);
 }
@@ -22,6 +23,7 @@ void sl__kern_avx512(sl__kern *kern)
     sl__kern_avx512_attention(kern);
     sl__kern_avx512_elementwise(kern);
     sl__kern_avx512_delta(kern);
+    sl__kern_avx512_fit(kern);
     sl__kern_avx512_panels(kern);
     sl__kern_avx512_bf16(kern);
 }
