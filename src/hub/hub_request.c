@@ -94,7 +94,7 @@ static sl__hub_verdict try_again(sl__hub_request *request, const sl__hub_client 
             sl__fail(err, SL_EIO, "%s: %s: the hub asks to come back in %u s; what is there stays",
                      client->repo, request->what, wait_s);
         else
-            sl__fail(err, SL_EIO, "%s: %s: %s, %u times", client->repo, request->what, why,
+            sl__fail(err, SL_EIO, "%s: %s: %s (tries: %u)", client->repo, request->what, why,
                      request->failures);
         return SL_HUB_FAILED;
     }
@@ -123,6 +123,9 @@ static sl__hub_verdict refused(const sl__hub_request *request, const sl__hub_cli
     else if (t->status == 401)
         sl__fail(err, SL_EIO,
                  "%s: the hub does not take the token (HF_TOKEN), or has no such model", repo);
+    else if (strcmp(t->error_code, "RepoNotFound") == 0)
+        sl__fail(err, SL_EIO, "%s: the hub has no such model, or none that the token may see",
+                 repo);
     else if (strcmp(t->error_code, "RevisionNotFound") == 0)
         sl__fail(err, SL_EIO, "%s: the hub has no such revision of it: %s", repo, request->what);
     else if (t->status == 404 || t->status == 410)

@@ -310,10 +310,11 @@ static sl_status choose_gguf(sl__hub_list *list, const char *repo, const char *s
         return SL_FAIL(err, SL_EINVAL, "%s: \"%.100s\" fits %s of its GGUF models: %s", repo,
                        selector, fitting ? "several" : "none", all);
     }
-    out->main_path = list->files[found->first].path;
+    const char *first = list->files[found->first].path;
     if (found->count != found->parts)
-        return SL_FAIL(err, SL_EFORMAT, "%s: %s: %zu parts are there, and not all", repo,
-                       out->main_path, found->count);
+        return SL_FAIL(err, SL_EFORMAT, "%s: %s: not all parts of it are there (%zu)", repo, first,
+                       found->count);
+    out->main_path = first;
     for (size_t i = 0; i < found->count; i++)
         list->files[found->first + i].chosen = true;
     return SL_OK;

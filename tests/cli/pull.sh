@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Pulling models from a hub on this machine (support/fake_hub.py), which goes wrong in every way that
-# networks do: what arrives is whole and verified or not there, nothing that is there comes twice, the
-# token goes to the hub alone; then a model that was pulled runs by its name, with the hub gone.
+# Pulling models from a hub on this machine (support/fake_hub.py), which goes wrong in every way
+# that networks do: what arrives is whole and verified or not there, nothing that is there comes
+# twice, the token goes to the hub alone; then a model that was pulled runs by its name, with the
+# hub gone.
 set -u
 sluice=$1
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/sluice-pull.XXXXXX")
@@ -102,7 +103,7 @@ call() {
     code=$?
 }
 
-# whole NAME: every file that is in the snapshot is that of the repository, and nothing is left over.
+# whole NAME: every file of the snapshot is that of the repository, and nothing is left over.
 whole() {
     local folder=$tmp/hub/models--${1/\//--} file
     local snapshot=$folder/snapshots/$commit
@@ -119,7 +120,8 @@ whole() {
 pulls() {
     call pull "$@"
     [ "$code" = 0 ] || { fail "pull $*: exit code $code: $(tail -n 1 "$tmp/err")"; return; }
-    [ "$(wc -l <"$tmp/out")" = 1 ] && [ -e "$(cat "$tmp/out")" ] || fail "pull $*: $(cat "$tmp/out")"
+    [ "$(wc -l <"$tmp/out")" = 1 ] && [ -e "$(cat "$tmp/out")" ] ||
+        fail "pull $*: $(cat "$tmp/out")"
     whole "${1%%:*}"
     [ "$(cat "$tmp/hub/models--${1%%/*}--$(basename "${1%%:*}")/refs/main")" = $commit ] ||
         fail "pull $*: no ref"
@@ -139,7 +141,9 @@ refuses() {
 }
 
 # sent SIDE: the bytes that it sent of files
-sent() { awk -v side="$1" '$1 == side && $3 !~ /^\/api/ { n += $6 } END { print n + 0 }' "$root/log"; }
+sent() {
+    awk -v side="$1" '$1 == side && $3 !~ /^\/api/ { n += $6 } END { print n + 0 }' "$root/log"
+}
 
 expect_sent() {
     checks=$((checks + 1))
@@ -150,9 +154,9 @@ expect_sent() {
 
 fresh
 pulls org/tiny
-(cd "$tmp/hub/models--org--tiny/snapshots/$commit" && find . -type l | sort | tr '\n' ' ') >"$tmp/got"
-[ "$(cat "$tmp/got")" = "./config.json ./generation_config.json ./model-00001-of-00002.safetensors \
-./model-00002-of-00002.safetensors ./model.safetensors.index.json " ] || fail "tiny: $(cat "$tmp/got")"
+got=$(cd "$tmp/hub/models--org--tiny/snapshots/$commit" && find . -type l | sort | tr '\n' ' ')
+[ "$got" = "./config.json ./generation_config.json ./model-00001-of-00002.safetensors \
+./model-00002-of-00002.safetensors ./model.safetensors.index.json " ] || fail "tiny: $got"
 behave
 pulls org/tiny # there: the list is asked for, and no file
 [ "$(wc -l <"$root/log")" = 1 ] || fail "a model that is there: $(cat "$root/log")"
@@ -169,14 +173,15 @@ refuses 'org/gguf: "no.gguf" fits none of its GGUF models: *' org/gguf:no.gguf
 refuses "org/gguf: nothing follows the ':'" org/gguf:
 refuses 'org/tiny holds no GGUF files, *' org/tiny:Q4_K_M
 refuses 'org/nothing holds no model in safetensors, GGUF or a pack' org/nothing
-refuses 'org/parts: P-Q8_0-00001-of-00003.gguf: 1 parts are there, and not all' \
+refuses 'org/parts: P-Q8_0-00001-of-00003.gguf: not all parts of it are there (1)' \
     org/parts:P-Q8_0-00001-of-00003.gguf
-refuses 'org/none: the hub has no such thing: main' org/none
+refuses 'org/none: the hub has no such model, *' org/none
 refuses 'org/tiny: the hub has no such revision of it: v2' org/tiny --revision v2
 refuses '"../x" is no revision' org/tiny --revision ../x
 [ ! -e "$tmp/hub" ] || fail "a refused pull leaves $(find "$tmp/hub")"
 call pull org/gguf --list
-[ "$code" = 0 ] && grep -q '1000 B  org/gguf:UD-Q4_K_M$' "$tmp/out" || fail "--list: $(cat "$tmp/out")"
+[ "$code" = 0 ] && grep -q '1000 B  org/gguf:UD-Q4_K_M$' "$tmp/out" ||
+    fail "--list: $(cat "$tmp/out")"
 grep -q '600 B  org/gguf:Q8_0  (3 files)$' "$tmp/out" || fail "--list: $(cat "$tmp/out")"
 call pull org/big --dry-run
 [ "$code" = 0 ] && grep -q '40.0 MiB  model.safetensors$' "$tmp/out" || fail "--dry-run"
@@ -234,13 +239,13 @@ fresh 'wrong-sum 99'
 refuses 'org/big: model.safetensors: what the hub sends differs from its checksum, twice; *' org/big
 [ -z "$(find "$tmp/hub/models--org--big/blobs" -size +1M)" ] || fail "a spoilt file stays"
 fresh 'other-range 99'
-refuses 'org/big: model.safetensors: another range than asked for, 3 times' org/big --tries 3
+refuses 'org/big: model.safetensors: another range than asked for (tries: 3)' org/big --tries 3
 fresh 'cdn-503 99'
-refuses 'org/big: *: the server is in trouble (status 503), 2 times' org/big --tries 2
+refuses 'org/big: *: the server is in trouble (status 503) (tries: 2)' org/big --tries 2
 fresh 'hub-429 1 9999'
 refuses 'org/big: main: the hub asks to come back in 9999 s; what is there stays' org/big
 fresh 'hub-503 99'
-refuses 'org/big: main: the server is in trouble (status 503), 1 times' org/big --tries 1
+refuses 'org/big: main: the server is in trouble (status 503) (tries: 1)' org/big --tries 1
 fresh 'loop 99'
 refuses 'org/big: *: redirected more than 10 times' org/big
 fresh 'elsewhere 9 http://example.com/x'
