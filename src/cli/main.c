@@ -8,10 +8,22 @@
 #include "cli/cli.h"
 
 static const cli_command *const commands[] = {
-    &cli_cmd_run,        &cli_cmd_serve,  &cli_cmd_bench,        &cli_cmd_inspect,
-    &cli_cmd_pull,       &cli_cmd_pack,   &cli_cmd_synth,        &cli_cmd_tokenize,
-    &cli_cmd_detokenize, &cli_cmd_render, &cli_cmd_logits,       &cli_cmd_eval_nll,
-    &cli_cmd_probe,      &cli_cmd_cpu,    &cli_cmd_trace_record, &cli_cmd_trace_inspect,
+    &cli_cmd_run,
+    &cli_cmd_serve,
+    &cli_cmd_bench,
+    &cli_cmd_inspect,
+    &cli_cmd_pull,
+    &cli_cmd_pack,
+    &cli_cmd_synth,
+    &cli_cmd_tokenize,
+    &cli_cmd_detokenize,
+    &cli_cmd_render,
+    &cli_cmd_logits,
+    &cli_cmd_eval_nll,
+    &cli_cmd_probe,
+    &cli_cmd_cpu,
+    &cli_cmd_trace_record,
+    &cli_cmd_trace_inspect,
     &cli_cmd_trace_simulate,
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -71,8 +71,33 @@ static bool stop(lane *l, const char *why)
     return false;
 }
 
+/* (Re)starts the sum, and what is known of the pieces' order. */
+static sl_status begin_sum(item *it, sl_error *err)
+{
+    sl__hub_digest_destroy(it->sum);
+    it->sum = NULL;
+    it->summed = 0;
+    it->next = it->solid = 0;
+    return sl__hub_digest_create(&it->sum, it->file->digest, it->file->size, err);
+}
+
+/* The lane takes all of the file from the front. Nothing that was there counts any more: it is
+ * about to be written over, and the sum must be of what is on the disk in the end. */
+static bool begin_stream(lane *l)
+{
+    item *it = l->item;
+    work *w = l->work;
+    it->streaming = true;
+    l->piece = 0;
+    l->at = 0;
+    l->end = it->file->size;
+    w->status = sl__hub_partial_reset(&it->partial, w->err);
+    if (w->status == SL_OK) w->status = begin_sum(it, w->err);
+    return w->status == SL_OK;
+}
+
 /* The head of an answer: whether what follows is what was asked for. A server without ranges sends
- * the whole file: it is taken from the front, past the piece that was asked for. */
+ * the whole file, and is taken at its word. */
 static bool begin_body(lane *l)
 {
     sl__http_transfer *t = &l->request.transfer;
@@ -84,13 +109,11 @@ static bool begin_body(lane *l)
         if (t->range_total != UINT64_MAX && t->range_total != it->file->size)
             return stop(l, "another size than the hub lists");
         it->ranged = true;
-    } else if (t->bytes > 0) {
-        if (it->ranged) return stop(l, "the whole file instead of a range");
-        it->streaming = true;
-        l->piece = 0;
-        l->at = 0;
-        l->end = it->file->size;
+    } else if (t->bytes > 0 && it->ranged) {
+        return stop(l, "the whole file instead of a range");
     }
+    bool whole = t->status == 200 && t->bytes > 0;
+    if ((whole || it->streaming) && !begin_stream(l)) return false;
     it->locating = false;
     if (it->url) return true;
     it->url = strdup(l->request.url);
@@ -209,15 +232,6 @@ static sl_status end_transfer(lane *l)
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */
-
-static sl_status begin_sum(item *it, sl_error *err)
-{
-    sl__hub_digest_destroy(it->sum);
-    it->sum = NULL;
-    it->summed = 0;
-    it->next = it->solid = 0;
-    return sl__hub_digest_create(&it->sum, it->file->digest, it->file->size, err);
-}
 
 static void close_item(item *it)
 {

@@ -324,6 +324,18 @@ for signal in KILL INT; do
     expect_sent cdn $((size - there * 16 * mib)) "resumed after $signal"
 done
 
+# A server that has lost its ranges sends all of it over what is there, which may be wrong.
+fresh 'slow 99999 0.02'
+stop KILL
+behave 'no-ranges 99'
+python3 - "$(find "$tmp/hub" -name '*.sluice')" <<'END'
+import sys
+with open(sys.argv[1], "r+b") as file:
+    file.write(b"spoilt")
+END
+pulls org/big
+expect_sent cdn $size "resumed without ranges"
+
 # What huggingface_hub left is a front part; one that is wrong is noticed.
 sum=$(sha256sum <"$root/org/big/model.safetensors" | cut -c 1-64)
 blobs=$tmp/hub/models--org--big/blobs
