@@ -510,6 +510,65 @@ typedef struct sl_pack_options {
  * it is complete. */
 sl_status sl_pack(const char *src, const char *dst, const sl_pack_options *opt, sl_error *err);
 
+/* ---- downloading ----------------------------------------------------------------------------- */
+
+typedef struct sl_pull_file {
+    const char *path;           /* in the repository */
+    uint64_t bytes, there_bytes; /* there: need not be fetched */
+} sl_pull_file;
+
+/* One of several models that a repository holds: ORG/NAME:selector names it. */
+typedef struct sl_pull_choice {
+    const char *selector;
+    uint64_t bytes;
+    uint32_t files;
+} sl_pull_choice;
+
+/* What a pull is about to do. Everything is borrowed for the duration of the callback. */
+typedef struct sl_pull_plan {
+    const char *name;           /* "ORG/NAME" */
+    const char *revision, *commit;
+    const char *path;           /* what the pull will have made: a folder or a GGUF file */
+    const sl_pull_file *files;
+    size_t file_count;
+    uint64_t total_bytes, there_bytes;
+    uint64_t free_bytes;        /* of the disk under the cache */
+    const sl_pull_choice *choices; /* instead of files, where the user has to choose */
+    size_t choice_count;
+} sl_pull_plan;
+
+typedef struct sl_pull_progress {
+    uint64_t done_bytes, total_bytes;
+    uint32_t done_files, total_files;
+    const char *note;           /* new, such as that the hub asks to wait; NULL: none */
+} sl_pull_progress;
+
+typedef struct sl_pull_options {
+    const char *revision;       /* a branch, a tag or a commit; NULL: "main" */
+    bool dry_run;               /* nothing is written; ends after the plan */
+    uint32_t connections;       /* at a time, at most 64; 0: 8 */
+    uint32_t tries;             /* of a request that comes no further; 0: 6 */
+    /* Each may be NULL; anything but SL_OK stops, leaving what can be resumed. */
+    sl_status (*plan)(void *ctx, const sl_pull_plan *plan); /* before anything is written */
+    sl_status (*progress)(void *ctx, const sl_pull_progress *progress);
+    void *ctx;
+} sl_pull_options;
+
+/* Downloads a model from the Hugging Face hub into the cache that huggingface_hub uses, and
+ * verifies it; what is there already is not fetched again. name: "ORG/NAME", or
+ * "ORG/NAME:SELECTOR", where the selector is a quantisation ("Q4_K_M") or a file of a repository of
+ * GGUF files. out receives what to open: a folder or a GGUF file. opt may be NULL. The environment
+ * says where the hub and the cache are, and holds the token: docs/internals/hub.md. SL_EUNSUPPORTED
+ * in a build without libcurl. The first two calls in a process must not be at the same time. */
+sl_status sl_pull(const char *name, const sl_pull_options *opt, char *out, size_t out_size,
+                  sl_error *err);
+
+/* Whether text has the form of a model's name on the hub: "ORG/NAME" or "ORG/NAME:SELECTOR". */
+bool sl_hub_is_name(const char *text);
+/* Where a model lies that was pulled (or that huggingface_hub fetched), of the branch main. Asks
+ * nobody. SL_EIO where it is not in the cache; the message says how to get it. */
+sl_status sl_hub_find(const char *name, char *out, size_t out_size, sl_error *err);
+
 /* ---- the disk -------------------------------------------------------------------------------- */
 
 typedef struct sl_probe_point {

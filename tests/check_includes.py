@@ -24,6 +24,7 @@ DIRECT = {
     "chat": ["text", "sample"],
     "engine": ["model", "text", "sample", "quant"],
     "eval": ["base"],
+    "hub": ["base"],
     "cli": ["base", "server"],
     "server": ["base"],
     "tune": ["base"],

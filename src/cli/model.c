@@ -106,6 +106,14 @@ sl_status cli_engine_open(sl_engine **engine, sl_session **session, const char *
     return status;
 }
 
+sl_status cli_model_find(const char **model, char room[SL_PATH_MAX], sl_error *err)
+{
+    if (!sl_hub_is_name(*model) || sl__file_exists(*model)) return SL_OK;
+    SL_TRY(sl_hub_find(*model, room, SL_PATH_MAX, err));
+    *model = room;
+    return SL_OK;
+}
+
 /* ---- the probe's memory ---------------------------------------------------------------------- */
 
 static bool make_folder(const char *path)
