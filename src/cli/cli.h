@@ -120,6 +120,9 @@ const char *cli_lossy(char out[128], const sl_engine_info *info);
 void cli_interrupt_catch(void);
 bool cli_interrupted(void);
 
+/* The folder of this program itself. */
+bool cli_program_folder(char out[SL_PATH_MAX]);
+
 bool cli_stderr_is_terminal(void);
 
 /* One line of stderr that is written over by the next; nothing where stderr is no terminal. */

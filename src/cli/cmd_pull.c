@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/fail.h"
 #include "cli/cli.h"
+#include "cli/net.h"
 
 typedef struct pull_call {
     sl_pull_options opt;
@@ -130,7 +131,7 @@ static int run_command(const cli_call *call)
 const cli_command cli_cmd_pull = {
     .name = "pull",
     .args = "ORG/NAME[:QUANT or :FILE] [options]",
-    .summary = "Download a model from the Hugging Face hub",
+    .summary = CLI_PULL_SUMMARY,
     .details =
         "ORG/NAME is a repository of the hub, such as Qwen/Qwen3-30B-A3B. Of a repository of GGUF\n"
         "files :Q4_K_M names a quantisation, :FILE.gguf a file; --list shows which there are.\n"

@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "cli/cli.h"
+#include "cli/net.h"
 #include "server/server.h"
 
 #define SESSIONS 4u
@@ -140,7 +141,7 @@ static int run_command(const cli_call *call)
 const cli_command cli_cmd_serve = {
     .name = "serve",
     .args = "[MODEL] [options]",
-    .summary = "Answer OpenAI's and Anthropic's APIs over HTTP",
+    .summary = CLI_SERVE_SUMMARY,
     .details = "MODEL is as for run. Answers OpenAI's /v1/chat/completions, /v1/completions and\n"
                "/v1/models, Anthropic's /v1/messages, and /tokenize, /detokenize, /health and\n"
                "/metrics; several requests at once.\n"
