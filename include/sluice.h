@@ -297,6 +297,8 @@ void sl_session_destroy(sl_session *session); /* NULL is allowed */
 void sl_session_reset(sl_session *session);   /* back to the empty sequence */
 uint32_t sl_session_position(const sl_session *session); /* tokens so far */
 sl_engine *sl_session_engine(const sl_session *session); /* the one it was created on; borrowed */
+/* The tokens so far, [position], borrowed until the session's next call. */
+const int32_t *sl_session_ids(const sl_session *session);
 
 /* Receives logits of tokens [first, first+count) of a call, row-major [count, vocab_size], borrowed
  * for the duration of the callback. Anything but SL_OK stops the evaluation and is returned. */
@@ -337,6 +339,24 @@ typedef struct sl_batch_item {
  * item, a session twice, one of another engine): then nothing is run and no item is touched. */
 sl_status sl_engine_eval_batch(sl_engine *engine, sl_batch_item *items, size_t count,
                                sl_error *err);
+
+/* ---- snapshots ------------------------------------------------------------------------------- */
+
+/* A snapshot is all that a session needs to go on: its tokens and what the model keeps of them. The
+ * session that goes on from one gives, to the bit, what the one that was saved would have given.
+ * It is of a model and of the settings that decide answers: the type of keys and values,
+ * activations, experts a token, the level of kernels. docs/internals/engine.md has the format. */
+
+/* Writes path ".partial", syncs it and renames it to path; after a failure path is as it was. Other
+ * users cannot read the file. */
+sl_status sl_session_save(const sl_session *session, const char *path, sl_error *err);
+/* The session becomes what was saved. What is wrong with a snapshot is said by name: another model
+ * or setting (SL_EINVAL), a version that is not known (SL_EUNSUPPORTED), too long for the context
+ * (SL_EINVAL), not a snapshot or not whole (SL_EFORMAT), changed (SL_ECORRUPT). After any failure
+ * the session is as it was, or reset. */
+sl_status sl_session_load(sl_session *session, const char *path, sl_error *err);
+/* dst becomes what src is; both of one engine. */
+sl_status sl_session_copy(sl_session *dst, const sl_session *src, sl_error *err);
 
 /* ---- sampler --------------------------------------------------------------------------------- */
 

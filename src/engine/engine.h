@@ -141,6 +141,7 @@ struct sl_engine {
     sl_generation_defaults defaults;
     uint32_t session_count;
     uint64_t tokens, forward_ns, embedding_bytes_read;
+    uint64_t fingerprint;   /* 0: not made yet */
 };
 
 struct sl_session {

@@ -21,8 +21,8 @@
 #define CHUNK_MEMORY_PART 8u
 #define READING_LONG_S 0.5
 #define DISK_BYTES_PER_S 2e9 /* where it was not measured */
-/* Descriptions, stacks' first pages, code that runs for the first time, and the like. */
-#define MISC_BYTES ((uint64_t)448 << 10)
+#define MISC_BYTES ((uint64_t)64 << 10) /* descriptions, stacks' first pages, and the like */
+#define BATCH_BYTES ((uint64_t)384 << 10) /* more of the like, where there are several sessions */
 #define STACK_TOUCHED_BYTES ((uint64_t)32 << 10) /* of a compute thread */
 
 /* Beyond this no machine has room, and sums of a few such sizes do not overflow. */
@@ -115,6 +115,7 @@ static sl_status resolve(sl__plan *plan, const sl__plan_input *in, const sl_engi
                                                   : CONTEXT_DEFAULT;
     if (plan->context_tokens > most) plan->context_tokens = most;
     plan->process = in->process_bytes + MISC_BYTES + plan->threads * STACK_TOUCHED_BYTES;
+    if (plan->sessions > 1) plan->process += BATCH_BYTES;
     plan->io = io_bytes(in->reads);
     plan->budget = opt->memory_bytes;
     if (plan->budget == 0) {

@@ -73,6 +73,8 @@ void sl_session_reset(sl_session *session)
 
 sl_engine *sl_session_engine(const sl_session *session) { return session->engine; }
 
+const int32_t *sl_session_ids(const sl_session *session) { return session->ids; }
+
 uint32_t sl_session_position(const sl_session *session) { return session->position; }
 
 void sl__session_observe(sl_session *session, sl__observer_fn fn, void *ctx)
