@@ -1,6 +1,7 @@
 /* The memory plan: one budget for the whole process, split before anything large is taken.
  *
- *     budget = process so far | resident weights | sessions | scratch | io | expert cache
+ *     budget = process so far | resident weights | sessions | kept prompts | scratch | io | expert
+ *              cache
  *
  * What is left for the cache is what the rest does not need. Where that is too little the plan
  * first takes smaller chunks, then leaves the embedding on the disk (a token needs one row of it),
@@ -8,6 +9,8 @@
  * No choice made here can be seen in a result: chunks are multiples of SL_DELTA_CHUNK.
  */
 #include "engine/engine.h"
+
+#include <stdio.h>
 
 #include "base/checked.h"
 #include "base/cpus.h"
@@ -101,6 +104,7 @@ static sl_status resolve(sl__plan *plan, const sl__plan_input *in, const sl_engi
                        opt->sessions, SL_SESSIONS_MAX);
     }
     plan->sessions = opt->sessions ? opt->sessions : 1;
+    plan->prefix = opt->prefix_bytes < STATE_BYTES_MAX ? opt->prefix_bytes : STATE_BYTES_MAX;
     plan->activations = opt->activations;
     plan->logits_rows = SL_LOGITS_ROWS;
     if (opt->kv != SL_KV_F32 && opt->kv != SL_KV_F16 && opt->kv != SL_KV_Q8) {
@@ -225,15 +229,20 @@ static sl_status too_small(const sl__plan *plan, const sl__plan_input *in, uint6
                            sl_error *err)
 {
     const double mib = 1048576.0;
+    char prefix[48] = "";
+    if (plan->prefix > 0) {
+        snprintf(prefix, sizeof prefix, ", kept prompts %.1f", (double)plan->prefix / mib);
+    }
     return SL_FAIL(err, SL_EBUDGET,
                    "%s: %.1f MiB of memory are not enough: %.1f MiB are needed (process %.1f, "
-                   "resident weights %.1f, session%s %.1f, scratch %.1f, reads %.1f, experts "
+                   "resident weights %.1f, session%s %.1f%s, scratch %.1f, reads %.1f, experts "
                    "%.1f); a shorter context, %sa pack with fewer resident bits or more memory "
                    "would do",
                    in->path, (double)plan->budget / mib,
                    (double)(sl__plan_used(plan) + cache) / mib, (double)plan->process / mib,
                    (double)plan->resident / mib, plan->sessions > 1 ? "s" : "",
-                   (double)(plan->sessions * plan->state) / mib, (double)plan->scratch / mib,
+                   (double)(plan->sessions * plan->state) / mib, prefix,
+                   (double)plan->scratch / mib,
                    (double)plan->io / mib, (double)cache / mib,
                    plan->sessions > 1 ? "fewer sessions, " : "");
 }

@@ -178,7 +178,8 @@ sl_status sl__snapshot_read_header(sl__snapshot_header *h, const sl__snapshot_pl
     SL_TRY(sl__snapshot_header_get(h, head, place->name, err));
     if (h->bytes == place->bytes) return SL_OK;
     return SL_FAIL(err, SL_EFORMAT, "%s: the snapshot %s: %llu bytes of %llu are there",
-                   place->name, h->bytes > place->bytes ? "is cut short" : "has something behind it",
+                   place->name,
+                   h->bytes > place->bytes ? "is cut short" : "has something behind it",
                    (unsigned long long)place->bytes, (unsigned long long)h->bytes);
 }
 
@@ -287,8 +288,8 @@ static sl_status read_all(sl_session *session, const sl__snapshot_place *place,
         at += table[i].bytes;
         if (sl__hasher_digest(hash) == table[i].hash) continue;
         if (i == 0) {
-            return SL_FAIL(err, SL_ECORRUPT, "%s: the snapshot's tokens differ from their checksum",
-                           place->name);
+            return SL_FAIL(err, SL_ECORRUPT, "%s: the snapshot's tokens differ from their "
+                           "checksum", place->name);
         }
         return SL_FAIL(err, SL_ECORRUPT, "%s: layer %u of the snapshot differs from its checksum",
                        place->name, i - 1);
@@ -365,28 +366,25 @@ sl_status sl__snapshot_read_ids(const sl__snapshot_place *place, const sl__snaps
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* Writes the session, or where that is NULL the bytes of source. */
-static sl_status write_file(const sl_session *session, const void *source,
-                            const sl__snapshot_place *place, bool sync, sl_error *err)
+static sl_status write_file(const sl_session *session, const sl__snapshot_place *place, bool sync,
+                            sl_error *err)
 {
-    SL_TRY(session ? sl__snapshot_write(session, place, err)
-                   : sl__file_pwrite_all(place->fd, place->name, source, place->bytes, 0, err));
+    SL_TRY(sl__snapshot_write(session, place, err));
     if (!sync || sl__file_sync(place->fd) == 0) return SL_OK;
     return SL_FAIL(err, SL_EIO, "%s: %s", place->name, strerror(errno));
 }
 
-static sl_status save(const sl_session *session, const void *source, uint64_t bytes,
-                      const char *path, bool sync, sl_error *err)
+sl_status sl__snapshot_save(const sl_session *session, const char *path, bool sync, sl_error *err)
 {
     char partial[SL_PATH_MAX], parent[SL_PATH_MAX];
     int n = snprintf(partial, sizeof partial, "%s.partial", path);
     if (path[0] == '\0' || n < 0 || (size_t)n >= sizeof partial) {
         return SL_FAIL(err, SL_EINVAL, "%.200s: no path for a snapshot", path);
     }
-    sl__snapshot_place place = {.name = path, .bytes = bytes};
+    sl__snapshot_place place = {.name = path, .bytes = sl__snapshot_bytes(session)};
     place.fd = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (place.fd < 0) return SL_FAIL(err, SL_EIO, "%s: %s", partial, strerror(errno));
-    sl_status status = write_file(session, source, &place, sync, err);
+    sl_status status = write_file(session, &place, sync, err);
     if (close(place.fd) != 0 && status == SL_OK) {
         status = SL_FAIL(err, SL_EIO, "%s: %s", path, strerror(errno));
     }
@@ -400,17 +398,6 @@ static sl_status save(const sl_session *session, const void *source, uint64_t by
     if (!sync) return SL_OK;
     sl__path_parent(parent, path);
     return sl__file_sync_dir(parent, err);
-}
-
-sl_status sl__snapshot_save(const sl_session *session, const char *path, bool sync, sl_error *err)
-{
-    return save(session, NULL, sl__snapshot_bytes(session), path, sync, err);
-}
-
-sl_status sl__snapshot_save_bytes(const void *data, uint64_t bytes, const char *path, bool sync,
-                                  sl_error *err)
-{
-    return save(NULL, data, bytes, path, sync, err);
 }
 
 sl_status sl_session_save(const sl_session *session, const char *path, sl_error *err)

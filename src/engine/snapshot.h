@@ -82,8 +82,5 @@ sl_status sl__snapshot_read_ids(const sl__snapshot_place *place, const sl__snaps
 /* Writes the session's snapshot as the file path, through path ".partial". sync: it is to outlive a
  * loss of power. */
 sl_status sl__snapshot_save(const sl_session *session, const char *path, bool sync, sl_error *err);
-/* The same of bytes that are a snapshot already. */
-sl_status sl__snapshot_save_bytes(const void *data, uint64_t bytes, const char *path, bool sync,
-                                  sl_error *err);
 
 #endif

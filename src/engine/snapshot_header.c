@@ -119,8 +119,8 @@ sl_status sl__snapshot_check(const sl__snapshot_settings *have,
                        "here", name, kv_name(have->kv), kv_name(want->kv));
     }
     if (have->activations != want->activations) {
-        return SL_FAIL(err, SL_EINVAL, "%s: the snapshot was made with activations of %s, here they "
-                       "are %s", name, activations_name(have->activations),
+        return SL_FAIL(err, SL_EINVAL, "%s: the snapshot was made with activations of %s, here "
+                       "they are %s", name, activations_name(have->activations),
                        activations_name(want->activations));
     }
     if (have->experts_per_token != want->experts_per_token) {
