@@ -140,12 +140,13 @@ sl_status sl__snapshot_check(const sl__snapshot_settings *have,
 
 sl_status sl__snapshot_settings_of(sl_engine *engine, sl__snapshot_settings *out, sl_error *err)
 {
-    const sl__model_desc *desc = &engine->desc;
+    sl_engine_info info; /* which says of activations what is, not what was asked for */
+    sl_engine_info_get(engine, &info);
     *out = (sl__snapshot_settings){
-        .kv = (uint32_t)engine->plan.kv,
-        .activations = (uint32_t)engine->plan.activations,
-        .experts_per_token = desc->layers[sl__model_moe_layer(desc)].moe.top_k,
-        .grid = sl__model_has_delta(desc) ? sl__delta_grid(&engine->run) : 0,
+        .kv = (uint32_t)info.kv,
+        .activations = (uint32_t)info.activations,
+        .experts_per_token = info.experts_per_token,
+        .grid = sl__model_has_delta(&engine->desc) ? sl__delta_grid(&engine->run) : 0,
     };
     snprintf(out->level, sizeof out->level, "%s", engine->run.kern.level);
     return sl__fingerprint(engine, &out->fingerprint, err);
