@@ -156,7 +156,8 @@ static void with_it_and_without(void **state)
                        (unsigned long long)STAT(cache, finds),
                        (unsigned long long)STAT(cache, kept),
                        (unsigned long long)STAT(cache, evicted));
-                assert_true(STAT(cache, kept) > 0 && (i > 0 || STAT(cache, hits) > 0));
+                assert_true(STAT(cache, kept) > 0);
+                assert_true(i > 0 || test_fast() || STAT(cache, hits) > 0);
                 assert_true(STAT(cache, memory_bytes) <= sizes[i][0]);
                 assert_true(STAT(cache, disk_bytes) <= sizes[i][1]);
                 sl_prefix_cache_close(cache);
