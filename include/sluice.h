@@ -197,6 +197,7 @@ typedef struct sl_engine_options {
     uint32_t chunk_tokens;      /* tokens a forward pass at most, of all its sessions together; 0:
                                  * chosen from the budget */
     uint32_t sessions;          /* sequences that the budget has room for at full context; 0: 1 */
+    uint64_t prefix_bytes;      /* that the budget keeps free for prefix caches in memory */
     uint32_t experts_per_token; /* 0: as trained; below that is lossy, above it is refused */
     sl_io_kind io;
     sl_switch direct;           /* past the page cache; AUTO: as probed. ON fails where it cannot */
@@ -297,6 +298,8 @@ void sl_session_destroy(sl_session *session); /* NULL is allowed */
 void sl_session_reset(sl_session *session);   /* back to the empty sequence */
 uint32_t sl_session_position(const sl_session *session); /* tokens so far */
 sl_engine *sl_session_engine(const sl_session *session); /* the one it was created on; borrowed */
+/* The tokens so far, [position], borrowed until the session's next call. */
+const int32_t *sl_session_ids(const sl_session *session);
 
 /* Receives logits of tokens [first, first+count) of a call, row-major [count, vocab_size], borrowed
  * for the duration of the callback. Anything but SL_OK stops the evaluation and is returned. */
@@ -337,6 +340,77 @@ typedef struct sl_batch_item {
  * item, a session twice, one of another engine): then nothing is run and no item is touched. */
 sl_status sl_engine_eval_batch(sl_engine *engine, sl_batch_item *items, size_t count,
                                sl_error *err);
+
+/* ---- snapshots ------------------------------------------------------------------------------- */
+
+/* A snapshot is all that a session needs to go on: its tokens and what the model keeps of them. The
+ * session that goes on from one gives, to the bit, what the one that was saved would have given.
+ * It is of a model and of the settings that decide answers: the type of keys and values,
+ * activations, experts a token, the level of kernels. docs/internals/engine.md has the format. */
+
+/* Writes path ".partial", syncs it and renames it to path; after a failure path is as it was. Other
+ * users cannot read the file. */
+sl_status sl_session_save(const sl_session *session, const char *path, sl_error *err);
+/* The session becomes what was saved. What is wrong with a snapshot is said by name: another model
+ * or setting (SL_EINVAL), a version that is not known (SL_EUNSUPPORTED), too long for the context
+ * (SL_EINVAL), not a snapshot or not whole (SL_EFORMAT), changed (SL_ECORRUPT). After any failure
+ * the session is as it was, or reset. */
+sl_status sl_session_load(sl_session *session, const char *path, sl_error *err);
+/* dst becomes what src is; both of one engine. */
+sl_status sl_session_copy(sl_session *dst, const sl_session *src, sl_error *err);
+
+/* ---- prompts that are kept ------------------------------------------------------------------- */
+
+/* States of sessions, found again by the tokens that led to them: a text that begins as an earlier
+ * one did goes on from there. Answers are those of a run without it, to the bit, unless
+ * `approximate` is asked for. It is of one engine, which must outlive it, and may be used by the
+ * engine's thread alone. */
+typedef struct sl_prefix_cache sl_prefix_cache;
+
+typedef struct sl_prefix_cache_options {
+    const char *folder;    /* made where it is not there; what is kept there outlives the process.
+                            * NULL: nothing is kept on a disk */
+    uint64_t memory_bytes; /* in memory at most; counts as the engine's prefix_bytes; 0: none */
+    uint64_t disk_bytes;   /* in the folder at most, of this model and these settings */
+    bool approximate;      /* models with DeltaNet: states are kept and used at any position, not
+                            * at multiples of 64 alone. Then last bits of an answer may be others
+                            * than without the cache (1e-5), and so, now and then, a token */
+    /* Hears what a cache goes on without: a damaged file that it removed, one that it could not
+     * write. May be NULL. */
+    void (*message)(void *ctx, const char *line);
+    void *message_ctx;
+} sl_prefix_cache_options;
+
+/* SL_EBUDGET where the engine's budget has no room for memory_bytes; SL_EINVAL where another cache
+ * of the same model and settings has the folder. */
+sl_status sl_prefix_cache_open(sl_prefix_cache **out, sl_engine *engine,
+                               const sl_prefix_cache_options *opt, sl_error *err);
+void sl_prefix_cache_close(sl_prefix_cache *cache); /* NULL is allowed */
+
+/* The most tokens, at most `count`, of a text after which a session can be kept: count itself, but
+ * for models with DeltaNet, where it is a multiple of 64. Running a text up to there, keeping the
+ * session, and running the rest gives the bits of running it at once. */
+size_t sl_prefix_cache_boundary(const sl_prefix_cache *cache, size_t count);
+
+/* Makes the session one that is at the longest known beginning of ids[count], at most count - 1
+ * tokens, so that one is left to be run: its own, if what it holds will do, else a kept one; else
+ * it is reset. *reused: its position. What is damaged is removed, with a message, and not used. */
+sl_status sl_prefix_cache_find(sl_prefix_cache *cache, sl_session *session, const int32_t *ids,
+                               size_t count, size_t *reused, sl_error *err);
+
+/* Keeps what the session is now. Where that is not at a boundary, or too large, or cannot be
+ * written (which is a message), nothing is kept and it is SL_OK. What was used longest ago goes. */
+sl_status sl_prefix_cache_keep(sl_prefix_cache *cache, const sl_session *session, sl_error *err);
+
+typedef struct sl_prefix_cache_stats {
+    uint64_t memory_entries, memory_bytes;
+    uint64_t disk_entries, disk_bytes;
+    uint64_t finds, hits;          /* hits: something was reused */
+    uint64_t reused_tokens;
+    uint64_t kept, refused;        /* refused: not at a boundary */
+    uint64_t evicted, damaged;
+} sl_prefix_cache_stats;
+void sl_prefix_cache_stats_get(const sl_prefix_cache *cache, sl_prefix_cache_stats *stats);
 
 /* ---- sampler --------------------------------------------------------------------------------- */
 

@@ -23,6 +23,7 @@ typedef struct sl__plan {
     uint64_t resident; /* weights, without the embedding where that is not resident */
     uint64_t state;    /* one session at full context, its token ids included */
     uint32_t sessions; /* that there is room for */
+    uint64_t prefix;   /* kept free for prefix caches */
     uint64_t scratch;  /* forward pass, logits */
     uint64_t io;
     uint64_t cache;
@@ -37,7 +38,7 @@ typedef struct sl__plan {
 static inline uint64_t sl__plan_used(const sl__plan *plan)
 {
     return plan->process + plan->resident + plan->sessions * plan->state + plan->scratch +
-           plan->io;
+           plan->io + plan->prefix;
 }
 
 /* How experts are read. */
@@ -141,6 +142,8 @@ struct sl_engine {
     sl_generation_defaults defaults;
     uint32_t session_count;
     uint64_t tokens, forward_ns, embedding_bytes_read;
+    uint64_t fingerprint;   /* 0: not made yet */
+    uint64_t prefix_bytes;  /* that prefix caches may take */
 };
 
 struct sl_session {
@@ -173,6 +176,10 @@ typedef struct sl__pass {
     sl__stretch stretches[SL_STRETCHES_MAX];
     sl_session *sessions[SL_STRETCHES_MAX];
 } sl__pass;
+
+/* What the budget has left beside the plan and, where they take more than it kept for them, the
+ * prefix caches; for sessions and prefix caches beyond the plan's. */
+uint64_t sl__engine_left(const sl_engine *engine);
 
 void sl__session_observe(sl_session *session, sl__observer_fn fn, void *ctx);
 

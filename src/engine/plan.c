@@ -1,6 +1,7 @@
 /* The memory plan: one budget for the whole process, split before anything large is taken.
  *
- *     budget = process so far | resident weights | sessions | scratch | io | expert cache
+ *     budget = process so far | resident weights | sessions | kept prompts | scratch | io | expert
+ *              cache
  *
  * What is left for the cache is what the rest does not need. Where that is too little the plan
  * first takes smaller chunks, then leaves the embedding on the disk (a token needs one row of it),
@@ -8,6 +9,8 @@
  * No choice made here can be seen in a result: chunks are multiples of SL_DELTA_CHUNK.
  */
 #include "engine/engine.h"
+
+#include <stdio.h>
 
 #include "base/checked.h"
 #include "base/cpus.h"
@@ -21,8 +24,8 @@
 #define CHUNK_MEMORY_PART 8u
 #define READING_LONG_S 0.5
 #define DISK_BYTES_PER_S 2e9 /* where it was not measured */
-/* Descriptions, stacks' first pages, code that runs for the first time, and the like. */
-#define MISC_BYTES ((uint64_t)448 << 10)
+#define MISC_BYTES ((uint64_t)64 << 10) /* descriptions, stacks' first pages, and the like */
+#define BATCH_BYTES ((uint64_t)384 << 10) /* more of the like, where there are several sessions */
 #define STACK_TOUCHED_BYTES ((uint64_t)32 << 10) /* of a compute thread */
 
 /* Beyond this no machine has room, and sums of a few such sizes do not overflow. */
@@ -101,6 +104,7 @@ static sl_status resolve(sl__plan *plan, const sl__plan_input *in, const sl_engi
                        opt->sessions, SL_SESSIONS_MAX);
     }
     plan->sessions = opt->sessions ? opt->sessions : 1;
+    plan->prefix = opt->prefix_bytes < STATE_BYTES_MAX ? opt->prefix_bytes : STATE_BYTES_MAX;
     plan->activations = opt->activations;
     plan->logits_rows = SL_LOGITS_ROWS;
     if (opt->kv != SL_KV_F32 && opt->kv != SL_KV_F16 && opt->kv != SL_KV_Q8) {
@@ -115,6 +119,7 @@ static sl_status resolve(sl__plan *plan, const sl__plan_input *in, const sl_engi
                                                   : CONTEXT_DEFAULT;
     if (plan->context_tokens > most) plan->context_tokens = most;
     plan->process = in->process_bytes + MISC_BYTES + plan->threads * STACK_TOUCHED_BYTES;
+    if (plan->sessions > 1) plan->process += BATCH_BYTES;
     plan->io = io_bytes(in->reads);
     plan->budget = opt->memory_bytes;
     if (plan->budget == 0) {
@@ -224,15 +229,20 @@ static sl_status too_small(const sl__plan *plan, const sl__plan_input *in, uint6
                            sl_error *err)
 {
     const double mib = 1048576.0;
+    char prefix[48] = "";
+    if (plan->prefix > 0) {
+        snprintf(prefix, sizeof prefix, ", kept prompts %.1f", (double)plan->prefix / mib);
+    }
     return SL_FAIL(err, SL_EBUDGET,
                    "%s: %.1f MiB of memory are not enough: %.1f MiB are needed (process %.1f, "
-                   "resident weights %.1f, session%s %.1f, scratch %.1f, reads %.1f, experts "
+                   "resident weights %.1f, session%s %.1f%s, scratch %.1f, reads %.1f, experts "
                    "%.1f); a shorter context, %sa pack with fewer resident bits or more memory "
                    "would do",
                    in->path, (double)plan->budget / mib,
                    (double)(sl__plan_used(plan) + cache) / mib, (double)plan->process / mib,
                    (double)plan->resident / mib, plan->sessions > 1 ? "s" : "",
-                   (double)(plan->sessions * plan->state) / mib, (double)plan->scratch / mib,
+                   (double)(plan->sessions * plan->state) / mib, prefix,
+                   (double)plan->scratch / mib,
                    (double)plan->io / mib, (double)cache / mib,
                    plan->sessions > 1 ? "fewer sessions, " : "");
 }

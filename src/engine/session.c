@@ -20,16 +20,21 @@ static void lay_state(sl_session *session)
     assert(used <= session->memory_bytes - before);
 }
 
+uint64_t sl__engine_left(const sl_engine *engine)
+{
+    const sl__plan *plan = &engine->plan;
+    uint64_t taken = sl__plan_used(plan) + plan->cache;
+    if (engine->prefix_bytes > plan->prefix) taken += engine->prefix_bytes - plan->prefix;
+    return plan->budget > taken ? plan->budget - taken : 0;
+}
+
 /* The plan has room for some sessions; what it left over decides about others. */
 static sl_status check_room(const sl_engine *engine, sl_error *err)
 {
     const sl__plan *plan = &engine->plan;
-    uint64_t taken = sl__plan_used(plan) - plan->sessions * plan->state + plan->cache;
-    uint64_t left = plan->budget > taken ? plan->budget - taken : 0;
-    if (engine->session_count < plan->sessions ||
-        left / (engine->session_count + 1) >= plan->state) {
-        return SL_OK;
-    }
+    if (engine->session_count < plan->sessions) return SL_OK;
+    uint64_t more = engine->session_count + 1 - plan->sessions; /* than were planned for */
+    if (sl__engine_left(engine) / more >= plan->state) return SL_OK;
     const double mib = 1048576.0;
     return SL_FAIL(err, SL_EBUDGET, "%s: another session takes %.1f MiB, and the budget of %.1f "
                    "MiB has no room for it beside the %u that there are; a shorter context or a "
@@ -72,6 +77,8 @@ void sl_session_reset(sl_session *session)
 }
 
 sl_engine *sl_session_engine(const sl_session *session) { return session->engine; }
+
+const int32_t *sl_session_ids(const sl_session *session) { return session->ids; }
 
 uint32_t sl_session_position(const sl_session *session) { return session->position; }
 

@@ -115,7 +115,7 @@ typedef struct sl__scratch {
         float *scores;         /* [experts] */
         uint32_t *ranked;      /* [P, rank depth] */
         uint32_t *predicted;   /* [experts] */
-        bool *listed;          /* [experts]: all false between calls */
+        bool *listed;          /* [experts] */
     } moe;
 } sl__scratch;
 
