@@ -270,7 +270,7 @@ static void lies_about_planes_and_absent_parts(void **state)
     expect_lie("layers/1/parts/1/offset", "0", SL_EFORMAT, "offset: 0 where the layout gives 384");
     expect_lie("layers/1/parts/1/dtype", "\"i8\"", SL_EUNSUPPORTED, "layer 2: up");
     expect_lie("layers/1/parts/2/cols", "0", SL_EFORMAT, "layer 2: cols");
-    expect_lie("tensors/1/dtype", "\"mxfp4\"", SL_EUNSUPPORTED, "mxfp4 is for experts only");
+    expect_lie("tensors/1/dtype", "\"mxfp4\"", SL_EFORMAT, "bytes: 42 where the layout gives 112");
 }
 
 static void the_manifest_guards_itself(void **state)

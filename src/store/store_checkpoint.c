@@ -6,7 +6,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "format/safetensors.h"
-#include "store/store_private.h"
+#include "store/store_names.h"
 
 #define GENERATION_BYTES_MAX ((uint64_t)1 << 20)
 
@@ -72,6 +72,8 @@ sl_status sl__store_open_checkpoint(sl__store *store, sl_error *err)
     SL_TRY(sl__st_open(&set, store->path, err));
     sl_status status = open_files(store, &set, err);
     if (status == SL_OK) status = copy_tensors(store, &set, err);
+    if (status == SL_OK) status = sl__store_take_names(store, err);
+    if (status == SL_OK) status = sl__store_join_planes(store, err);
     sl__st_close(&set);
     return status;
 }
