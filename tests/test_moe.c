@@ -253,6 +253,12 @@ static void set_weights(block *b)
     w[SL_ROLE_ROUTER_BIAS] = weight(router_bias, 1, EXPERTS);
     w[SL_ROLE_ROUTER_CORRECTION] = weight(correction, 1, EXPERTS);
     w[SL_ROLE_EXPERT_IN_BIAS] = weight(b->ordered_bias, EXPERTS, 2 * INNER);
+    if (!b->layer.moe.interleaved) { /* apart, but here in the same rows */
+        sl__weight *gate = &w[SL_ROLE_EXPERT_IN_BIAS], *up = &w[SL_ROLE_EXPERT_UP_BIAS];
+        gate->cols = INNER;
+        *up = *gate;
+        up->data = b->ordered_bias + INNER;
+    }
     w[SL_ROLE_EXPERT_OUT_BIAS] = weight(out_bias, EXPERTS, HIDDEN);
     w[SL_ROLE_SHARED_GATE_PROJ] = weight(shared_in, SHARED, HIDDEN);
     w[SL_ROLE_SHARED_UP_PROJ] = weight(shared_in + SHARED * HIDDEN, SHARED, HIDDEN);
