@@ -29,6 +29,7 @@ static const char *const families[] = {
     "data/families/minimax_m2",
     "data/families/glm4_moe",
     "data/families/deepseek_v3",
+    "data/families/gpt_oss",
 };
 
 static void widths_and_groups(void **state)
@@ -58,6 +59,20 @@ static void all_families(void **state)
         r = (plane_recipe){.bits = 0};
         plane_case_expect_same(families[i], &r);
     }
+}
+
+/* Attention with the keys' and the values' part of kv_b_proj apart. */
+static void split_latents(void **state)
+{
+    (void)state;
+    static const char deepseek[] = "data/families/deepseek_v3";
+    plane_recipe r = {.bits = 6, .group = 32, .split_kv = true};
+    plane_case_expect_same(deepseek, &r);
+    plane_case_expect_pack(deepseek, &r, NULL, true);
+    r.bits = 0;
+    plane_case_expect_same(deepseek, &r);
+    r = (plane_recipe){.bits = 4, .group = 32, .mxfp4 = true};
+    plane_case_expect_pack("data/families/gpt_oss", &r, NULL, true);
 }
 
 static void streams_and_packs(void **state)
@@ -108,6 +123,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(widths_and_groups),
         cmocka_unit_test(all_families),
+        cmocka_unit_test(split_latents),
         cmocka_unit_test(streams_and_packs),
         cmocka_unit_test(what_it_is),
     };

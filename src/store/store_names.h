@@ -11,6 +11,7 @@
 #ifndef SL_STORE_STORE_NAMES_H
 #define SL_STORE_STORE_NAMES_H
 
+#include "format/safetensors.h"
 #include "store/store_private.h"
 
 #define SL_PLANE_SCALES "#scales"
@@ -26,6 +27,9 @@ bool sl__name_ends(const char *text, const char *tail, size_t *stem);
 /* The tensor called "STEM" + tail, STEM being the first `stem` characters of text; NULL: none. */
 const sl__tensor *sl__name_sibling(const sl__store *store, const char *text, size_t stem,
                                    const char *tail);
+
+/* Copies the tensors of a set, sorted by name, into the store's table. */
+sl_status sl__store_take_tensors(sl__store *store, const sl__st_set *set, sl_error *err);
 
 /* The names of a checkpoint just copied, tensors sorted by what the file calls them: finds out the
  * flavour, renames, sorts again. SL_EUNSUPPORTED for conventions that are not known. */

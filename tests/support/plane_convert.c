@@ -267,7 +267,7 @@ static void put_coded(struct convert *c, const char *stem, uint32_t dims, const 
 static bool is_router(const char *name)
 {
     return ends(name, ".mlp.gate.weight") || ends(name, "shared_expert_gate.weight") ||
-           ends(name, ".block_sparse_moe.gate.weight");
+           ends(name, ".block_sparse_moe.gate.weight") || ends(name, ".mlp.router.weight");
 }
 
 /* To how many bits a matrix is coded; 0: it is not. */
@@ -431,6 +431,103 @@ static void put_stack(struct convert *c, const char *where, unsigned part)
     free(all);
 }
 
+/* ---- what mlx-lm takes apart ----------------------------------------------------------------- */
+
+/* [cols, rows] of [rows, cols]. */
+static float *turned(const float *in, size_t rows, size_t cols)
+{
+    float *out = must(malloc(rows * cols * sizeof *out));
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < cols; c++)
+            out[c * rows + r] = in[r * cols + c];
+    return out;
+}
+
+/* gpt-oss: [experts, in, out], and of gate_up_proj every other column is up. */
+static void put_turned(struct convert *c, const damage_tensor *t)
+{
+    static const char *const parts[] = {"gate_proj", "up_proj"};
+    size_t count, e, experts = (size_t)t->shape[0], in = (size_t)t->shape[1];
+    size_t both = ends(t->name, "gate_up_proj") ? 2 : 1, rows = (size_t)t->shape[2] / both;
+    float *x = floats_of(t, &count), *part = must(malloc(count * sizeof *part));
+    for (size_t p = 0; p < both; p++) {
+        char stem[200];
+        const uint64_t shape[4] = {experts, rows, in};
+        snprintf(stem, sizeof stem, "%.*s%s", (int)(strrchr(t->name, '.') + 1 - t->name), t->name,
+                 both == 2 ? parts[p] : "down_proj");
+        for (e = 0; e < experts; e++) {
+            float *all = turned(x + e * in * rows * both, in, rows * both); /* [out, in] */
+            for (size_t r = 0; r < rows; r++)
+                memcpy(part + (e * rows + r) * in, all + (r * both + p) * in, in * sizeof *part);
+            free(all);
+        }
+        put_matrices(c, stem, stem, 3, shape, part);
+        for (size_t i = 0; i < experts * rows * in; i++) {
+            e = i / (rows * in);
+            x[(e * in + i % in) * rows * both + i / in % rows * both + p] = part[i];
+        }
+    }
+    put_plain(c, t->name, 3, t->shape, x);
+    free(part);
+    free(x);
+}
+
+/* Its biases [experts, out]. */
+static void put_expert_bias(struct convert *c, const damage_tensor *t)
+{
+    static const char *const parts[] = {"gate_proj", "up_proj"};
+    size_t count, both = ends(t->name, "gate_up_proj_bias") ? 2 : 1;
+    float *x = floats_of(t, &count), *part = must(malloc(count * sizeof *part));
+    const uint64_t shape[2] = {t->shape[0], t->shape[1] / both};
+    put_plain(c, t->name, 2, t->shape, x);
+    for (size_t p = 0; p < both; p++) {
+        char name[200];
+        snprintf(name, sizeof name, "%.*s%s.bias", (int)(strrchr(t->name, '.') + 1 - t->name),
+                 t->name, both == 2 ? parts[p] : "down_proj");
+        for (size_t i = 0; i < count / both; i++)
+            part[i] = x[i * both + p];
+        put(c, name, "F32", 2, shape, part, count / both * sizeof *part);
+    }
+    free(part);
+    free(x);
+}
+
+/* kv_b_proj [heads · (keys + values), rank]: embed_q [heads, rank, keys], unembed_out [heads,
+ * values, rank]. */
+static void put_split_kv(struct convert *c, const damage_tensor *t)
+{
+    size_t count, rank = (size_t)t->shape[1];
+    size_t heads = (size_t)json_integer_value(json_object_get(c->config, "num_attention_heads"));
+    size_t keys = (size_t)json_integer_value(json_object_get(c->config, "qk_nope_head_dim"));
+    size_t values = (size_t)json_integer_value(json_object_get(c->config, "v_head_dim"));
+    size_t head = (keys + values) * rank;
+    float *x = floats_of(t, &count), *k = must(malloc(count * sizeof *k)),
+          *v = must(malloc(count * sizeof *v));
+    const uint64_t k_shape[4] = {heads, rank, keys}, v_shape[4] = {heads, values, rank};
+    char stem[200];
+    int size = (int)(strstr(t->name, "kv_b_proj") - t->name);
+    for (size_t h = 0; h < heads; h++) {
+        float *lying = turned(x + h * head, keys, rank);
+        memcpy(k + h * keys * rank, lying, keys * rank * sizeof *k);
+        memcpy(v + h * values * rank, x + h * head + keys * rank, values * rank * sizeof *v);
+        free(lying);
+    }
+    snprintf(stem, sizeof stem, "%.*sembed_q", size, t->name);
+    put_matrices(c, stem, stem, 3, k_shape, k);
+    snprintf(stem, sizeof stem, "%.*sunembed_out", size, t->name);
+    put_matrices(c, stem, stem, 3, v_shape, v);
+    for (size_t h = 0; h < heads; h++) {
+        float *lying = turned(k + h * keys * rank, rank, keys);
+        memcpy(x + h * head, lying, keys * rank * sizeof *x);
+        memcpy(x + h * head + keys * rank, v + h * values * rank, values * rank * sizeof *x);
+        free(lying);
+    }
+    put_plain(c, t->name, 2, t->shape, x);
+    free(k);
+    free(v);
+    free(x);
+}
+
 /* ---- all ------------------------------------------------------------------------------------- */
 
 static bool is_drafting(const struct convert *c, const char *name)
@@ -446,6 +543,19 @@ static void put_tensor(struct convert *c, const damage_tensor *t)
     unsigned expert, part;
     bool stacks = c->recipe->format == PLANE_MLX || c->recipe->fused;
     if (is_drafting(c, t->name)) return;
+    bool mlx = c->recipe->format == PLANE_MLX;
+    if (mlx && t->dims == 3 && strstr(t->name, ".mlp.experts.")) {
+        put_turned(c, t);
+        return;
+    }
+    if (mlx && strstr(t->name, ".mlp.experts.") && ends(t->name, "_bias")) {
+        put_expert_bias(c, t);
+        return;
+    }
+    if (c->recipe->split_kv && ends(t->name, ".kv_b_proj.weight")) {
+        put_split_kv(c, t);
+        return;
+    }
     if (split_expert(t->name, where, &expert, &part) && stacks) {
         if (expert == 0) put_stack(c, where, part);
     } else if (t->dims == 2 && ends(t->name, ".weight")) {

@@ -20,6 +20,7 @@ typedef struct plane_recipe {
     bool mxfp4;          /* MLX: in that mode, for what 32 divides */
     bool routers;        /* MLX: routers and their like are quantised too, to 8 bits */
     bool prefix;         /* MLX: "language_model." before all names */
+    bool split_kv;       /* MLX, DeepSeek: kv_b_proj as embed_q and unembed_out */
     bool fused;          /* FP8: gate_up_proj and down_proj of all experts in one tensor each */
     const char *skip;    /* the tensor that is left out, by its name in the file */
     const char *config;  /* members that are set in config.json, a JSON object */
