@@ -4,7 +4,8 @@
  *     affine   scale[g] · code + bias[g], or scale[g] · (code − 2^(b−1))
  *     block    scale · code + minimum, the minimum being the bias, or −2^(b−1) · scale
  *
- * Products of 8 bits of a scale and 8 of a code, and that sum of them, are exact in float32.
+ * Products of 8 bits of a scale and 8 of a code, and that sum of them, are exact in float32. (Where
+ * there are no biases and a scale is negative, a weight of 0 has the other sign.)
  */
 #include <assert.h>
 #include <string.h>

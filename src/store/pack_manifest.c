@@ -309,10 +309,11 @@ static sl_status parse_parts(const json_t *entry, uint32_t experts, const char *
         }
         SL_TRY(get_dtype(part, where, &dtype[p], err));
         SL_TRY(get_layout(part, where, &panels[p], err));
-        SL_TRY(get_scaling(part, where, dtype[p], &planes[p].scaling, err));
         uint32_t least = p == SL_PART_UP ? 0 : 1;
         SL_TRY(sl__json_u32(part, "rows", where, least, UINT32_MAX, &rows[p], err));
         SL_TRY(sl__json_u32(part, "cols", where, least, UINT32_MAX, &cols[p], err));
+        if (rows[p] == 0) continue; /* absent */
+        SL_TRY(get_scaling(part, where, dtype[p], &planes[p].scaling, err));
     }
     SL_TRY(sl__expert_layout_init(layout, experts, dtype, rows, cols, panels, planes, where,
                                   err));

@@ -1,7 +1,7 @@
 /* A checkpoint whose scales may lie apart: config.json, a byte of 0, then the header of a
  * safetensors file of any bytes. Names, planes, the description of the model, what its codes are,
- * and the layouts of its experts: all that is done before data is read. What is accepted must lie in
- * the file, which is as long as the header says. */
+ * and the layouts of its experts: all that is done before data is read. What is accepted must lie
+ * in the file, which is as long as the header says. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

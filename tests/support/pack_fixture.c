@@ -86,9 +86,10 @@ uint8_t *pack_fixture_record(const sl__expert_layout *layout, uint32_t layer, ui
             uint64_t seed = 1000u + layer * 100u + expert * 10u + (unsigned)p;
             record[part->offset + b] = byte_at(seed, b);
         }
-        for (uint64_t b = 0; b < part->rows * part->scale_row_bytes; b++) {
+        for (uint64_t b = 0; b < sl__part_scale_bytes(part); b++) {
             /* Any scale but NaN. */
             record[part->scales_offset + b] = byte_at(layer + expert + 50u, b) % 255u;
+            if (part->scaling.biases) record[part->biases_offset + b] = (uint8_t)b % 127u;
         }
     }
     return record;
