@@ -154,7 +154,8 @@ static sl_status join(const sl__store *s, sl__tensor *t, sl_error *err)
     }
     if (!t->scales) return SL_OK; /* refused when it is used */
     if (t->dtype == SL_F8_E4M3) return join_f8(s, t, err);
-    return t->dtype == SL_U8 ? join_mxfp4(s, t, err) : SL_OK;
+    bool blocks = t->dtype == SL_U8 && t->dims >= 3 && cols_of(t) == SL_MX_GROUP / 2;
+    return blocks ? join_mxfp4(s, t, err) : SL_OK;
 }
 
 sl_status sl__store_join_planes(sl__store *store, sl_error *err)
@@ -230,8 +231,9 @@ static sl_status settle_compressed(const sl__store *s, sl__tensor *t, uint64_t c
 {
     uint64_t words = cols_of(t), scales = cols_of(t->scales), group = 16;
     sl__dtype type = SL_I32;
-    if (scales == 0 || 32 * words % cols != 0 || !affine_of(32 * words / cols, &type) ||
-        (type != SL_AFFINE4 && type != SL_AFFINE8) || (scales > 1 && cols % scales != 0)) {
+    if (scales == 0 || cols % 8 != 0 || 32 * words % cols != 0 ||
+        !affine_of(32 * words / cols, &type) || (type != SL_AFFINE4 && type != SL_AFFINE8) ||
+        (scales > 1 && cols % scales != 0)) {
         return no_such_rows(s, t, cols, err);
     }
     if (scales > 1) group = cols / scales;
@@ -264,7 +266,7 @@ static sl_status scales_missing(const sl__store *s, const sl__tensor *t, sl_erro
 sl_status sl__store_settle(sl__store *store, const char *name, uint64_t cols, sl_error *err)
 {
     sl__tensor *t = (sl__tensor *)sl__store_find(store, name);
-    if (!t || cols == 0 || cols > UINT32_MAX || sl__store_is_pack(store)) return SL_OK;
+    if (!t || cols == 0 || cols > INT32_MAX || sl__store_is_pack(store)) return SL_OK;
     bool mlx = t->dtype == SL_U32 && store->flavour == SL_FLAVOUR_MLX;
     bool compressed = t->dtype == SL_I32 && store->flavour == SL_FLAVOUR_COMPRESSED;
     if (!mlx && !compressed && t->dtype != SL_F8_E4M3) return SL_OK;
