@@ -419,9 +419,7 @@ static void regrouped_rows_are_the_same_numbers(void **state)
     static unsigned char codes[2048], row[2048];
     static float want[1024], got[1024];
     uint16_t scales[16], biases[16];
-    sl__kern kern;
     test_rng rng = {77};
-    sl__kern_init(&kern, NULL);
     for (unsigned n = 0; n < 4 * 7 * 3 * 2; n++) {
         const uint32_t cols = widths[n / 4 % 7];
         sl__rows w = {.dtype = types[n % 4], .data = codes, .scales = scales,
