@@ -535,7 +535,8 @@ int sl_generation_stop(const sl_generation *generation);
 /* What a model is, from its headers alone. */
 typedef struct sl_model_info {
     char family[32];
-    char format[16];            /* "safetensors", "gguf" or "pack" */
+    /* "pack", "safetensors", "gguf"; "mlx", "fp8", "mxfp4" or "compressed-tensors" */
+    char format[24];
     uint32_t layers;            /* the sum of the next four */
     uint32_t linear_layers, full_layers, latent_layers, window_layers;
     uint32_t dense_layers;      /* of layers: those without routed experts */

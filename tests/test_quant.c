@@ -410,6 +410,51 @@ static void what_cannot_be_stored_is_named(void **state)
     assert_int_equal(sl__quant_row(&kern, SL_Q4, x, 0, row, NULL, NULL), SL_OK);
 }
 
+/* Affine codes as rows of grouped types: every weight is the same number. */
+static void regrouped_rows_are_the_same_numbers(void **state)
+{
+    (void)state;
+    static const sl__dtype types[] = {SL_AFFINE2, SL_AFFINE3, SL_AFFINE4, SL_AFFINE8};
+    static const uint32_t widths[] = {1, 8, 64, 72, 200, 256, 1000}, groups[] = {64, 128, 1024};
+    static unsigned char codes[2048], row[2048];
+    static float want[1024], got[1024];
+    uint16_t scales[16], biases[16];
+    test_rng rng = {77};
+    for (unsigned n = 0; n < 4 * 7 * 3 * 2; n++) {
+        const uint32_t cols = widths[n / 4 % 7];
+        sl__rows w = {.dtype = types[n % 4], .data = codes, .scales = scales,
+                      .biases = n / 84 ? biases : NULL};
+        w.scaling = (sl__scaling){.type = SL_BF16, .group = groups[n / 28 % 3], .group_rows = 1,
+                                  .biases = w.biases != NULL};
+        for (size_t i = 0; i < sizeof codes; i++)
+            codes[i] = (unsigned char)test_rng_below(&rng, 256);
+        for (size_t i = 0; i < 16; i++) {
+            scales[i] = sl__f32_to_bf16(test_rng_normal(&rng));
+            biases[i] = sl__f32_to_bf16(test_rng_normal(&rng) * 9);
+        }
+        sl__dtype to = SL_F32;
+        assert_true(sl__regroup_type(w.dtype, &w.scaling, &to));
+        memset(row, 0xa5, sizeof row);
+        sl__regroup_row(&w, 0, cols, row);
+        const sl__rows grouped_rows = {.dtype = to, .data = row};
+        kern.dequant_row(&w, 0, want, cols);
+        kern.dequant_row(&grouped_rows, 0, got, cols);
+        if (w.biases) assert_memory_equal(got, want, cols * sizeof *got);
+        for (uint32_t i = 0; i < cols; i++) /* 0 may have the other sign */
+            assert_true(got[i] == want[i]);
+    }
+    sl__scaling no = {.type = SL_F16, .group = 64, .group_rows = 1};
+    sl__dtype unused;
+    assert_false(sl__regroup_type(SL_AFFINE4, &no, &unused));
+    no = (sl__scaling){.type = SL_BF16, .group = 32, .group_rows = 1};
+    assert_false(sl__regroup_type(SL_AFFINE4, &no, &unused));
+    no = (sl__scaling){.type = SL_BF16, .group = 64, .group_rows = 2};
+    assert_false(sl__regroup_type(SL_AFFINE4, &no, &unused));
+    no.group_rows = 1;
+    assert_false(sl__regroup_type(SL_AFFINE5, &no, &unused));
+    assert_false(sl__regroup_type(SL_F8_E4M3, &no, &unused));
+}
+
 static void types_without_an_encoder_are_refused(void **state)
 {
     (void)state;
@@ -439,6 +484,7 @@ int main(void)
         cmocka_unit_test(tails_have_zero_codes_and_no_influence),
         cmocka_unit_test(halves_round_to_nearest_even),
         cmocka_unit_test(what_cannot_be_stored_is_named),
+        cmocka_unit_test(regrouped_rows_are_the_same_numbers),
         cmocka_unit_test(types_without_an_encoder_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

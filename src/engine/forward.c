@@ -25,37 +25,55 @@ static void observe(const sl__pass *pass, sl__observed what, uint32_t layer, uin
     }
 }
 
-/* The row of an id in the embedding; of one in panels, the panel that it is in. Where the embedding
- * stays on the disk it is read. */
-static sl_status embedding_row(sl_engine *engine, int32_t id, const void **out, sl_error *err)
+/* Reads a row of the embedding, or of a plane of it. */
+static sl_status read_row(sl_engine *engine, const sl__tensor *tensor, uint64_t row, size_t bytes,
+                          void *to, sl_error *err)
 {
-    const sl__weight *w = &engine->run.model[SL_ROLE_EMBED];
-    const uint32_t rows = w->panels ? SL_PANEL_ROWS : 1;
-    size_t bytes = rows * w->row_bytes;
-    uint64_t at = (uint64_t)id / rows * bytes;
-    *out = w->data ? (const char *)w->data + at : engine->embedding_row;
-    if (w->data) return SL_OK;
-    const sl__extent *extent = &engine->embedding->extent;
+    const sl__extent *extent = &tensor->extent;
     SL_TRY(sl__file_pread_all(sl__store_fd(engine->store, extent->file),
-                              sl__store_file_path(engine->store, extent->file),
-                              engine->embedding_row, bytes, extent->offset + at, err));
+                              sl__store_file_path(engine->store, extent->file), to, bytes,
+                              extent->offset + row * bytes, err));
     engine->embedding_bytes_read += bytes;
     return SL_OK;
+}
+
+/* The row of an id in the embedding; of one in panels, the panel that it is in. Where the embedding
+ * stays on the disk it is read, and its planes' rows behind it. */
+static sl_status embedding_row(sl_engine *engine, int32_t id, sl__rows *out, sl_error *err)
+{
+    const sl__weight *w = &engine->run.model[SL_ROLE_EMBED];
+    const sl__tensor *tensor = engine->embedding;
+    const uint32_t rows = w->panels ? SL_PANEL_ROWS : 1, row = (uint32_t)id / rows;
+    const size_t bytes = rows * w->row_bytes;
+    if (w->data) {
+        *out = sl__weight_rows(w, row * rows);
+        return SL_OK;
+    }
+    char *to = engine->embedding_row;
+    *out = (sl__rows){.dtype = w->dtype, .data = to, .row_bytes = w->row_bytes,
+                      .scaling = w->scaling, .scale_row_bytes = w->scale_row_bytes};
+    SL_TRY(read_row(engine, tensor, row, bytes, to, err));
+    if (!tensor->scales) return SL_OK;
+    uint64_t plane_row = sl__tensor_plane_row(tensor, row, &out->first);
+    out->scales = to += bytes;
+    SL_TRY(read_row(engine, tensor->scales, plane_row, w->scale_row_bytes, to, err));
+    if (!tensor->biases) return SL_OK;
+    out->biases = to += w->scale_row_bytes;
+    return read_row(engine, tensor->biases, plane_row, w->scale_row_bytes, to, err);
 }
 
 static sl_status embed_token(sl_engine *engine, int32_t id, float *to, sl_error *err)
 {
     const sl__weight *w = &engine->run.model[SL_ROLE_EMBED];
     uint32_t hidden = engine->desc.hidden;
-    const void *row;
+    sl__rows row;
     SL_TRY(embedding_row(engine, id, &row, err));
     if (w->panels) {
         char *apart = (char *)engine->embedding_row + SL_PANEL_ROWS * w->row_bytes;
-        sl__panel_get_row(w->dtype, row, (uint32_t)id % SL_PANEL_ROWS, hidden, apart);
-        row = apart;
+        sl__panel_get_row(w->dtype, row.data, (uint32_t)id % SL_PANEL_ROWS, hidden, apart);
+        row.data = apart;
     }
-    const sl__rows one = {.dtype = w->dtype, .data = row, .row_bytes = w->row_bytes};
-    engine->run.kern.dequant_row(&one, 0, to, hidden);
+    engine->run.kern.dequant_row(&row, 0, to, hidden);
     return SL_OK;
 }
 

@@ -83,7 +83,8 @@ static sl__weight part_of(const sl__moe *moe, const sl__expert_ref *ref, sl__exp
                         .row_bytes = (size_t)p->row_bytes, .data = record + p->offset,
                         .scaling = p->scaling,
                         .scales = p->scale_row_bytes ? record + p->scales_offset : NULL,
-                        .scale_row_bytes = (size_t)p->scale_row_bytes,
+                        .biases = p->scaling.biases ? record + p->biases_offset : NULL,
+                        .first_row = p->first, .scale_row_bytes = (size_t)p->scale_row_bytes,
                         .transposed = p->transposed, .panels = p->panels};
 }
 

@@ -165,6 +165,7 @@ typedef struct sl__weight {
     sl__scaling scaling;
     const void *scales, *biases;
     size_t scale_row_bytes;
+    uint32_t first_row; /* the first row's number in its group of rows */
     bool transposed; /* y = Wᵀ·x: as some checkpoints store experts, [in, out] */
     bool panels;     /* lies in panels (base/panels.h) */
     bool precise;    /* its input is never rounded: it decides what is computed (routers, gates) */
@@ -175,7 +176,7 @@ static inline sl__rows sl__weight_rows(const sl__weight *w, uint32_t first)
 {
     const sl__rows all = {.dtype = w->dtype, .data = w->data, .row_bytes = w->row_bytes,
                           .scaling = w->scaling, .scales = w->scales, .biases = w->biases,
-                          .scale_row_bytes = w->scale_row_bytes};
+                          .scale_row_bytes = w->scale_row_bytes, .first = w->first_row};
     return sl__rows_from(&all, first);
 }
 

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "base/dtype.h"
+#include "base/rows.h"
 #include "kern/kern.h"
 #include "sluice.h"
 
@@ -27,5 +27,11 @@
  * The result depends on the input alone: not on the level of kern. Allocates nothing. */
 sl_status sl__quant_row(const sl__kern *kern, sl__dtype type, const float *x, uint32_t cols,
                         void *row, void *scales, sl_error *err);
+
+/* Whether rows of a type with such planes are, number for number, rows of a grouped type: of which.
+ */
+bool sl__regroup_type(sl__dtype type, const sl__scaling *scaling, sl__dtype *out);
+/* Row r of such a matrix as a row of that type, fully written. */
+void sl__regroup_row(const sl__rows *w, uint32_t r, uint32_t cols, void *row);
 
 #endif
