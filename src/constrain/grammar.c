@@ -223,14 +223,15 @@ static uint32_t height_of(const sl_grammar *g, uint32_t s)
     return best;
 }
 
-/* Paths mostly lead to states that were made later: from the last state to the first, most heights
- * are found in the first round. */
+/* Paths mostly lead to states that were made later, or else to such that were made before: from
+ * either end in turn, most heights are found in the first rounds. */
 static void find_heights(sl_grammar *g)
 {
     bool changed = true;
-    while (changed) {
+    for (bool backwards = true; changed; backwards = !backwards) {
         changed = false;
-        for (uint32_t s = g->state_count; s-- > 0;) {
+        for (uint32_t i = 0; i < g->state_count; i++) {
+            uint32_t s = backwards ? g->state_count - 1 - i : i;
             uint32_t h = height_of(g, s);
             if (h >= g->states[s].height) continue;
             g->states[s].height = (uint16_t)h;
@@ -241,12 +242,26 @@ static void find_heights(sl_grammar *g)
 
 /* ---- going around ---------------------------------------------------------------------------- */
 
+/* The states that follow one without a byte, itself among them, where those of its targets are
+ * known: an upper bound, because ways may meet again. */
+static uint32_t ways_from(const sl_grammar *g, uint32_t s, uint32_t *ways)
+{
+    uint64_t sum = 1;
+    for (uint32_t i = g->states[s].moves; i < g->states[s + 1].moves; i++) {
+        const sl__move *move = &g->moves[i];
+        sum += ways[move->to];
+        if (move->rule != SL__NO_RULE) sum += ways[g->rules[move->rule].start];
+    }
+    ways[s] = sum < SL__GRAMMAR_AT_ONCE * 2 ? (uint32_t)sum : SL__GRAMMAR_AT_ONCE * 2;
+    return ways[s];
+}
+
 /* Whether states follow each other without a byte between them, back to the first: the machine
  * would not come to an end. A state counts as waiting for those that moves lead to: what they jump
  * to, the start of what they call, and where they come back, as if it could be empty. States that
  * wait for none are taken away, again and again; what is left goes around. */
 static bool goes_around(const sl_grammar *g, uint32_t *waits, uint32_t *queue, uint32_t *into,
-                        uint32_t *into_first)
+                        uint32_t *into_first, uint32_t *ways, bool *many)
 {
     memset(waits, 0, g->state_count * sizeof *waits);
     memset(into_first, 0, ((size_t)g->state_count + 1) * sizeof *into_first);
@@ -273,6 +288,7 @@ static bool goes_around(const sl_grammar *g, uint32_t *waits, uint32_t *queue, u
         if (waits[s] == 0) queue[tail++] = s;
     while (head < tail) {
         uint32_t s = queue[head++];
+        if (ways_from(g, s, ways) > SL__GRAMMAR_AT_ONCE) *many = true;
         /* The second pass moved each beginning to its end. */
         for (uint32_t i = s ? into_first[s - 1] : 0; i < into_first[s]; i++)
             if (--waits[into[i]] == 0) queue[tail++] = into[i];
@@ -283,13 +299,18 @@ static bool goes_around(const sl_grammar *g, uint32_t *waits, uint32_t *queue, u
 static sl_status check_around(const sl_grammar *g, const char *name, sl_error *err)
 {
     size_t n = (size_t)g->state_count + 1;
-    uint32_t *room = malloc((3 * n + 2 * (size_t)g->move_count) * sizeof *room);
+    uint32_t *room = malloc((4 * n + 2 * (size_t)g->move_count) * sizeof *room);
     if (!room) return SL_FAIL_NOMEM(err, "grammar");
-    bool around = goes_around(g, room, room + n, room + 3 * n, room + 2 * n);
+    bool many = false;
+    bool around =
+        goes_around(g, room, room + n, room + 4 * n, room + 2 * n, room + 3 * n, &many);
     free(room);
     if (around)
         return SL_FAIL(err, SL_EUNSUPPORTED, "%s: an alternative is the whole that it is part of",
                        name);
+    if (many)
+        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: more than %u alternatives at one place", name,
+                       SL__GRAMMAR_AT_ONCE);
     return SL_OK;
 }
 

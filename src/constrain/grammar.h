@@ -25,6 +25,7 @@
 #include "sluice.h"
 
 #define SL__GRAMMAR_STATES_MAX 65536u
+#define SL__GRAMMAR_AT_ONCE    4096u /* states that may follow one without a byte */
 #define SL__GRAMMAR_DEPTH      64u /* calls within each other */
 #define SL__GRAMMAR_NEVER      UINT16_MAX
 #define SL__NO_RULE            UINT32_MAX

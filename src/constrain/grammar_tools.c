@@ -78,8 +78,9 @@ static sl_status add_word(sl__builder *b, uint32_t rule, const json_t *value,
 {
     const char *text = json_string_value(value);
     if (!text) return SL_OK; /* the type forbids it */
-    if (strstr(text, "</parameter>"))
-        return sl__schema_fail(err, SL_EUNSUPPORTED, at, "a value that holds </parameter>");
+    if (strstr(text, "</parameter>") || strlen(text) != json_string_length(value))
+        return sl__schema_fail(err, SL_EUNSUPPORTED, at,
+                               "a value that holds </parameter> or a zero byte");
     uint32_t end = path_text(b, path_text(b, sl__rule_start(b, rule), text, 0), parameter_close,
                              SL__STATE_TAG);
     sl__state_mark(b, end, SL__STATE_ACCEPT, 0);

@@ -83,11 +83,11 @@ static void call(sl__machine *m, const sl__config_set *set, const sl__config *fr
     add(m, set, start, 0, frame);
 }
 
-/* Follows all that takes no byte; what is left are configs that wait for one. */
-static void close_set(sl__machine *m, sl__config_set *set)
+/* Follows all that takes no byte, from the configs behind `i` on. */
+static void follow(sl__machine *m, sl__config_set *set, uint32_t i)
 {
     const sl_grammar *g = m->grammar;
-    for (uint32_t i = set->first; i < m->config_count; i++) {
+    for (; i < m->config_count; i++) {
         const sl__config c = m->configs[i];
         const sl__state *state = &g->states[c.state];
         if (state->flags & SL__STATE_ACCEPT) {
@@ -106,6 +106,12 @@ static void close_set(sl__machine *m, sl__config_set *set)
                 call(m, set, &c, move);
         }
     }
+}
+
+/* Leaves the configs that wait for a byte. */
+static void close_set(sl__machine *m, sl__config_set *set)
+{
+    const sl_grammar *g = m->grammar;
     uint32_t kept = set->first;
     for (uint32_t i = set->first; i < m->config_count; i++) {
         const sl__state *state = &g->states[m->configs[i].state];
@@ -130,6 +136,7 @@ void sl__machine_start(sl__machine *m, sl__config_set *set)
     memset(m->frames, 0, sizeof *m->frames);
     open_set(m, set);
     add(m, set, m->grammar->rules[m->grammar->root].start, 0, 0);
+    follow(m, set, set->first);
     close_set(m, set);
 }
 
@@ -156,7 +163,9 @@ void sl__machine_step(sl__machine *m, const sl__config_set *from, unsigned char 
     for (uint32_t i = from->first; i < from->first + from->count; i++) {
         const sl__config c = m->configs[i];
         const sl__state *state = &g->states[c.state];
+        uint32_t begun = m->config_count;
         if (tags && !(state->flags & SL__STATE_TAG)) continue;
+        if (begun - to->first >= SL__SET_FULL) break;
         for (uint32_t k = state->edges; k < state[1].edges; k++) {
             const sl__edge *edge = &g->edges[k];
             uint32_t count = c.count;
@@ -164,6 +173,7 @@ void sl__machine_step(sl__machine *m, const sl__config_set *from, unsigned char 
                 count_on(&g->rules[state->rule], edge, &count))
                 add(m, to, edge->to, count, c.frame);
         }
+        follow(m, to, begun);
     }
     close_set(m, to);
 }

@@ -7,8 +7,9 @@
  * there, which is what a walk through a trie does. Frames point to the one below and are shared.
  * sl__machine_keep moves one set to the bottom and drops all frames that it does not need.
  *
- * Every config can be completed (see grammar.h), so where there is no room for another one it is
- * left out: that narrows what may follow, and what follows is right all the same.
+ * Every config can be completed (see grammar.h), so where there are too many, further ones are left
+ * out: that narrows what may follow, and what follows is right all the same. Each config is
+ * followed to its end before the next one, so that those which are there are whole.
  */
 #ifndef SL_CONSTRAIN_MACHINE_H
 #define SL_CONSTRAIN_MACHINE_H
@@ -40,9 +41,10 @@ typedef struct sl__machine {
     uint32_t config_count, frame_count, stamp;
 } sl__machine;
 
-#define SL__CONFIGS_MAX 16384u
+#define SL__CONFIGS_MAX 32768u
 #define SL__FRAMES_MAX  16384u
-#define SL__SET_MAX     1024u
+#define SL__SET_MAX     8192u /* what is met while a set is made */
+#define SL__SET_FULL    2048u /* configs of a set, from which on no further one is followed */
 
 sl_status sl__machine_init(sl__machine *m, const sl_grammar *grammar, sl_error *err);
 void sl__machine_free(sl__machine *m); /* also after a failed init */

@@ -143,33 +143,67 @@ static sl_status literal(const json_t *value, bool guarded, char **text, size_t 
     return SL_OK;
 }
 
-static sl_status add_literal(sl__schema_compiler *c, const json_t *value, unsigned types,
-                             uint32_t rule, sl_error *err)
+/* The text of a value, or NULL where the type forbids it. */
+static sl_status read_literal(const sl__schema_compiler *c, const json_t *value, unsigned types,
+                              char **text, sl_error *err)
 {
-    char *text;
     size_t size;
     unsigned type = sl__type_of(value);
+    *text = NULL;
     if (type == SL__TYPE_INTEGER && (types & SL__TYPE_NUMBER)) type = SL__TYPE_NUMBER;
-    if (!(types & type)) return SL_OK; /* a value that the type forbids */
-    SL_TRY(literal(value, c->builder.guarded, &text, &size, err));
-    sl__builder *b = &c->builder;
-    uint32_t end = sl__path(b, sl__rule_start(b, rule), text, size, 0);
-    sl__state_mark(b, end, SL__STATE_ACCEPT, 0);
-    free(text);
-    return SL_OK;
+    return types & type ? literal(value, c->builder.guarded, text, &size, err) : SL_OK;
+}
+
+/* Sorted texts, which share the states of their beginnings. */
+static void add_literals(sl__builder *b, uint32_t rule, char *const *texts, size_t count)
+{
+    uint32_t *path = NULL; /* of the last text: the state behind each byte */
+    size_t room = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t size = strlen(texts[i]), shared = 0;
+        while (i > 0 && texts[i][shared] && texts[i][shared] == texts[i - 1][shared])
+            shared++;
+        if (size >= room) {
+            room = (size + 1) * 2;
+            uint32_t *grown = realloc(path, room * sizeof *path);
+            if (!grown) b->states.failed = true;
+            if (!grown) break;
+            path = grown;
+        }
+        path[0] = sl__rule_start(b, rule);
+        for (; shared < size; shared++)
+            path[shared + 1] = sl__path(b, path[shared], texts[i] + shared, 1, 0);
+        sl__state_mark(b, path[size], SL__STATE_ACCEPT, 0);
+    }
+    free(path);
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
 static sl_status compile_values(sl__schema_compiler *c, const sl__schema_place *at,
                                 const sl__schema_words *w, uint32_t rule, sl_error *err)
 {
-    size_t i;
-    const json_t *list = w->found[SL__KEY_ENUM], *value;
+    const json_t *list = w->found[SL__KEY_ENUM], *one = w->found[SL__KEY_CONST];
     unsigned types = w->found[SL__KEY_TYPE] ? w->types : SL__TYPE_ANY;
-    if (w->found[SL__KEY_CONST]) return add_literal(c, w->found[SL__KEY_CONST], types, rule, err);
-    if (!json_is_array(list) || json_array_size(list) == 0)
-        return sl__schema_fail(err, SL_EINVAL, at, "enum is no list of values");
-    json_array_foreach(list, i, value) SL_TRY(add_literal(c, value, types, rule, err));
-    return SL_OK;
+    size_t count = one ? 1 : json_array_size(list), used = 0;
+    if (count == 0) return sl__schema_fail(err, SL_EINVAL, at, "enum is no list of values");
+    char **texts = calloc(count, sizeof *texts);
+    sl_status status = texts ? SL_OK : SL_FAIL_NOMEM(err, "schema");
+    for (size_t i = 0; i < count && status == SL_OK; i++) {
+        status = read_literal(c, one ? one : json_array_get(list, i), types, &texts[used], err);
+        used += texts[used] != NULL;
+    }
+    if (status == SL_OK && used > 0) {
+        qsort(texts, used, sizeof *texts, by_text);
+        add_literals(&c->builder, rule, texts, used);
+    }
+    for (size_t i = 0; i < used; i++)
+        free(texts[i]);
+    free(texts);
+    return status;
 }
 
 /* ---- alternatives ---------------------------------------------------------------------------- */
@@ -257,7 +291,7 @@ static sl_status check_required(const sl__schema_place *at, const json_t *requir
         return sl__schema_fail(err, SL_EINVAL, at, "required is no list of names");
     json_array_foreach(required, i, name)
     {
-        if (!json_is_string(name))
+        if (!json_is_string(name) || strlen(json_string_value(name)) != json_string_length(name))
             return sl__schema_fail(err, SL_EINVAL, at, "required is no list of names");
     }
     return SL_OK;
