@@ -91,9 +91,11 @@ static char *answer(bench *b, const char *prompt, const sl_grammar *grammar, siz
     for (*whole = false; n < limit;) {
         uint64_t start_ns = sl__now_ns();
         if (c && sl_constraint_mask(c, b->logits, &err) != SL_OK) fail_msg("%s", err.message);
+        b->held_ns += sl__now_ns() - start_ns;
         int32_t id = best_of(b->logits, b->info.vocab_size);
+        start_ns = sl__now_ns();
         if (c && sl_constraint_accept(c, id, &err) != SL_OK) fail_msg("%s", err.message);
-        b->held_ns += c ? sl__now_ns() - start_ns : 0;
+        b->held_ns += sl__now_ns() - start_ns;
         *whole = id == b->end;
         if (*whole) break;
         made[n++] = id;
