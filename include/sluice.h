@@ -438,6 +438,64 @@ void sl_sampler_accept_prompt(sl_sampler *sampler, int32_t id);
  * SL_ENUMERIC where a logit is NaN or none is finite. Allocates nothing. */
 sl_status sl_sampler_sample(sl_sampler *sampler, const float *logits, int32_t *id, sl_error *err);
 
+/* ---- constrained decoding -------------------------------------------------------------------- */
+
+/* What a text may be. Immutable; may be shared by threads, and by constraints at the same time. */
+typedef struct sl_grammar sl_grammar;
+
+/* Any JSON object. */
+sl_status sl_grammar_json(sl_grammar **out, sl_error *err);
+/* What a JSON schema allows, its properties in the order of the schema. docs/internals/constrain.md
+ * lists what a schema may say; SL_EUNSUPPORTED names anything else and its place, SL_EINVAL and
+ * SL_EFORMAT what is no schema. */
+sl_status sl_grammar_json_schema(sl_grammar **out, const char *schema, size_t size, sl_error *err);
+
+/* How calls of tools are written. */
+typedef enum sl_tool_form {
+    SL_TOOL_FORM_PARAMETERS = 0, /* <tool_call>\n<function=NAME>\n<parameter=KEY>\nVALUE\n… */
+    SL_TOOL_FORM_JSON,           /* <tool_call>\n{"name": NAME, "arguments": {…}}\n… */
+} sl_tool_form;
+
+typedef struct sl_tool_options {
+    sl_tool_form form;
+    bool required; /* nothing but calls, one at least; else free text, and calls in it */
+    bool single;   /* one call at most, and nothing behind it */
+    bool strict;   /* arguments fit their schemas, also of tools that do not say "strict": true;
+                    * without either they are only well-formed, and the tool's name is one */
+} sl_tool_options;
+
+/* Calls of tools, a JSON array as in a request. Errors as of sl_grammar_json_schema. */
+sl_status sl_grammar_tool_calls(sl_grammar **out, const char *tools, size_t size,
+                                const sl_tool_options *opt, sl_error *err);
+void sl_grammar_close(sl_grammar *grammar); /* NULL is allowed */
+
+/* The tokens of a tokenizer, made ready for constraints: once, to be shared. Immutable. */
+typedef struct sl_vocabulary sl_vocabulary;
+sl_status sl_vocabulary_create(sl_vocabulary **out, const sl_tokenizer *tok, sl_error *err);
+void sl_vocabulary_destroy(sl_vocabulary *vocabulary); /* NULL is allowed */
+uint64_t sl_vocabulary_bytes(const sl_vocabulary *vocabulary); /* of memory */
+
+#define SL_CONSTRAINT_EOS_MAX 64
+
+/* One text that is being generated under a grammar. */
+typedef struct sl_constraint sl_constraint;
+/* Borrows grammar and vocabulary. vocab_size: of the model's logits, which may be more than the
+ * tokenizer's. eos: the end tokens, at most SL_CONSTRAINT_EOS_MAX. */
+sl_status sl_constraint_create(sl_constraint **out, const sl_grammar *grammar,
+                               const sl_vocabulary *vocabulary, uint32_t vocab_size,
+                               const int32_t *eos, size_t eos_count, sl_error *err);
+void sl_constraint_destroy(sl_constraint *constraint); /* NULL is allowed */
+void sl_constraint_reset(sl_constraint *constraint);   /* back to the empty text */
+/* Sets the logits [vocab_size] of all tokens that cannot come next to -infinity, end tokens among
+ * them while the text is not complete. SL_EUNSUPPORTED where no token can come, SL_EINVAL behind an
+ * end token. Allocates nothing. */
+sl_status sl_constraint_mask(sl_constraint *constraint, float *logits, sl_error *err);
+/* Tells of the token that comes. SL_EINVAL where it cannot: then only a reset helps. Allocates
+ * nothing. */
+sl_status sl_constraint_accept(sl_constraint *constraint, int32_t id, sl_error *err);
+/* Whether the text is complete and nothing but an end token may follow. */
+bool sl_constraint_done(const sl_constraint *constraint);
+
 /* What generation_config.json asks for, and where to stop. */
 typedef struct sl_generation_defaults {
     sl_sampler_options sampler;

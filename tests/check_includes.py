@@ -21,6 +21,7 @@ DIRECT = {
     "model": ["kern", "cache"],
     "text": ["base"],
     "sample": ["base"],
+    "constrain": ["text"],
     "chat": ["text", "sample"],
     "engine": ["model", "text", "sample", "quant"],
     "eval": ["base"],

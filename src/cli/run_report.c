@@ -90,7 +90,6 @@ static void print_memory(const run_report *r, FILE *to)
             cli_size(budget, r->info.memory_bytes), cli_size(cache, r->info.cache_bytes));
 }
 
-/* Said where it costs something. */
 /* What was rounded on the way, by default or because it was asked for. */
 static void print_rounding(const run_report *r, FILE *to)
 {
@@ -132,6 +131,7 @@ void run_report_print(const run_report *r, FILE *to)
         [RUN_STOP_LIMIT] = "as many as asked for",
         [RUN_STOP_END] = "ended by an end token",
         [RUN_STOP_CONTEXT] = "ended by the context being full (--ctx takes more)",
+        [RUN_STOP_COMPLETE] = "ended where the JSON is complete",
         [RUN_STOP_INTERRUPTED] = "ended by Ctrl-C",
     };
     fprintf(to, "\n");
@@ -146,4 +146,7 @@ void run_report_print(const run_report *r, FILE *to)
     print_memory(r, to);
     print_rounding(r, to);
     print_sampling(r, to);
+    if (r->constrained && r->generated_tokens)
+        cli_row(to, "held to JSON", "%.1f us a token",
+                (double)r->constrain_ns / 1e3 / (double)r->generated_tokens);
 }

@@ -104,6 +104,7 @@ usage "unknown command 'xxxx*" "$(printf 'x%.0s' $(seq 3000))"
 usage "inspect: too few arguments*sluice inspect MODEL*" inspect
 usage "tokenize: too few arguments*" tokenize --json
 usage "detokenize: too few arguments*" detokenize
+usage "run: give one of --json and --json-schema*" run -p x --json --json-schema y
 usage "logits: too few arguments*" logits --ids a --out b
 usage "eval nll: too few arguments*" eval nll --ids a
 usage "pack: too few arguments*" pack src
