@@ -548,6 +548,9 @@ typedef struct sl_generation_options {
     bool thinking;     /* with chat: the prompt ended inside <think> */
     const char *tools; /* with chat: [tools_size] JSON, an array as in a request; NULL: none */
     size_t tools_size;
+    /* What the answer may be, behind its reasoning; borrowed. NULL: anything. */
+    const sl_grammar *grammar;
+    const sl_vocabulary *vocabulary; /* with a grammar: of the same tokenizer */
     bool logprobs;
     uint32_t top_logprobs; /* at most SL_TOP_LOGPROBS_MAX */
     sl_event_fn event;     /* may be NULL */

@@ -22,7 +22,7 @@ DIRECT = {
     "text": ["base"],
     "sample": ["base"],
     "constrain": ["text"],
-    "chat": ["text", "sample"],
+    "chat": ["text", "sample", "constrain"],
     "engine": ["model", "text", "sample", "quant"],
     "eval": ["base"],
     "hub": ["base"],

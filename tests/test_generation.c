@@ -224,6 +224,46 @@ static void a_chat_is_taken_apart(void **state)
            "|R:do not stop|T:Do not ");
 }
 
+/* Logits that like some tokens, in order, and would rather say anything than end. */
+static void a_grammar_holds_the_answer(void **state)
+{
+    (void)state;
+    static const char schema[] = "{\"type\":\"object\",\"properties\":{\"ok\":{\"type\":"
+                                 "\"boolean\"}},\"required\":[\"ok\"]}";
+    sl_error err = {0};
+    sl_grammar *grammar;
+    sl_vocabulary *words;
+    record r;
+    assert_int_equal(sl_grammar_json_schema(&grammar, schema, strlen(schema), &err), SL_OK);
+    assert_int_equal(sl_vocabulary_create(&words, tok, &err), SL_OK);
+    for (int thinking = 0; thinking < 2; thinking++) {
+        start(&r);
+        sl_generation_options opt = options(&r);
+        opt.grammar = grammar;
+        opt.vocabulary = words;
+        opt.chat = opt.thinking = thinking;
+        opt.sampler.temperature = 1;
+        opt.sampler.seed = 7;
+        opt.max_tokens = 400;
+        sl_generation *g = create(&opt);
+        if (thinking) write_text(g, "Hm, {.\n</think>\n\n", false);
+        float *logits = calloc(vocab, sizeof *logits);
+        int32_t id;
+        while (sl_generation_finish(g) == SL_FINISH_NONE)
+            assert_int_equal(sl_generation_take(g, logits, &id, &err), SL_OK);
+        assert_int_equal(sl_generation_finish(g), SL_FINISH_STOP);
+        const char *json = strchr(r.said.data, 'T');
+        assert_non_null(json);
+        assert_true(strstr(json, "\"ok\"") && (strstr(json, "true") || strstr(json, "false")));
+        assert_int_equal(json[strlen(json) - 1], '}');
+        free(logits);
+        sl_generation_destroy(g);
+        sl__buffer_free(&r.said);
+    }
+    sl_vocabulary_destroy(words);
+    sl_grammar_close(grammar);
+}
+
 static void lengths_are_kept(void **state)
 {
     (void)state;
@@ -343,6 +383,7 @@ int main(void)
         cmocka_unit_test(a_continued_prompt_keeps_its_space),
         cmocka_unit_test(stops_end_the_answer),
         cmocka_unit_test(a_chat_is_taken_apart),
+        cmocka_unit_test(a_grammar_holds_the_answer),
         cmocka_unit_test(lengths_are_kept),
         cmocka_unit_test(chances_are_the_models),
         cmocka_unit_test(a_listener_can_end_it),

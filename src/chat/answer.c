@@ -5,6 +5,9 @@
  *                                                 └──────────┴─ answer ─ stop texts ─┴─ events
  *
  * What may be the beginning of a stop text is held back until it is known not to be one.
+ *
+ * Where a grammar holds the answer, it masks the logits from the token after </think> on, or from
+ * the first one where there is no reasoning.
  */
 #include <jansson.h>
 #include <math.h>
@@ -33,6 +36,10 @@ struct sl_generation {
     size_t stop_count;
     sl__buffer held;
     sl_token_chance top[SL_TOP_LOGPROBS_MAX];
+    sl_constraint *constraint; /* NULL: none */
+    float *masked;             /* [vocab_size], with a constraint */
+    bool thinking;             /* the grammar does not hold yet */
+    size_t thought;            /* bytes of the closing tag that the last text ended with */
     sl_event_fn fn;
     void *ctx;
     sl_error *err; /* of the present call, for what the parser calls back */
@@ -176,6 +183,29 @@ static sl_status tell_token(sl_generation *g, const float *logits, int32_t id)
     return tell(g, &event);
 }
 
+/* ---- grammars -------------------------------------------------------------------------------- */
+
+/* Whether the reasoning ends in this text, which follows the texts before. */
+static bool ends_thinking(sl_generation *g, const char *text, size_t size)
+{
+    static const char tag[] = "</think>";
+    const size_t n = sizeof tag - 1;
+    for (size_t i = 0; i < size; i++) { /* no beginning of the tag comes again within it */
+        g->thought = text[i] == tag[g->thought] ? g->thought + 1 : text[i] == tag[0];
+        if (g->thought == n) return true;
+    }
+    return false;
+}
+
+static sl_status choose(sl_generation *g, const float *logits, int32_t *id, sl_error *err)
+{
+    if (!g->constraint || g->thinking) return sl_sampler_sample(g->sampler, logits, id, err);
+    memcpy(g->masked, logits, g->vocab_size * sizeof *g->masked);
+    SL_TRY(sl_constraint_mask(g->constraint, g->masked, err));
+    SL_TRY(sl_sampler_sample(g->sampler, g->masked, id, err));
+    return sl_constraint_accept(g->constraint, *id, err);
+}
+
 /* ---- taking ---------------------------------------------------------------------------------- */
 
 static bool is_end(const sl_generation *g, int32_t id)
@@ -211,12 +241,13 @@ sl_status sl_generation_take(sl_generation *g, const float *logits, int32_t *id,
 {
     if (g->finish != SL_FINISH_NONE) return SL_FAIL(err, SL_EINVAL, "the answer has ended");
     g->err = err;
-    SL_TRY(sl_sampler_sample(g->sampler, logits, id, err));
+    SL_TRY(choose(g, logits, id, err));
     g->tokens++;
     if (is_end(g, *id)) return end(g, SL_FINISH_STOP);
     SL_TRY(tell_token(g, logits, *id));
     size_t size;
     const char *text = sl_detokenizer_push(g->detok, *id, &size);
+    if (g->thinking && ends_thinking(g, text, size)) g->thinking = false;
     SL_TRY(tell_decoded(g, text, size));
     if (g->finish == SL_FINISH_NONE && g->tokens == g->max_tokens) return end(g, SL_FINISH_LENGTH);
     return SL_OK;
@@ -285,6 +316,16 @@ static sl_status open_parser(sl_generation *g, const sl_generation_options *opt,
     return status;
 }
 
+static sl_status open_grammar(sl_generation *g, const sl_generation_options *opt, sl_error *err)
+{
+    if (!opt->grammar) return SL_OK;
+    g->thinking = opt->chat && opt->thinking;
+    g->masked = calloc(g->vocab_size, sizeof *g->masked);
+    if (!g->masked) return SL_FAIL_NOMEM(err, "logits");
+    return sl_constraint_create(&g->constraint, opt->grammar, opt->vocabulary, g->vocab_size,
+                                opt->end_ids, opt->end_count, err);
+}
+
 /* What comes continues the prompt: its first space is one. */
 static sl_status open_text(sl_generation *g, const sl_tokenizer *tok, const int32_t *prompt,
                            size_t count, sl_error *err)
@@ -316,6 +357,7 @@ static sl_status open(sl_generation *g, const sl_tokenizer *tok, const sl_genera
     SL_TRY(copy_stops(g, opt, err));
     SL_TRY(copy_ends(g, opt, err));
     SL_TRY(open_parser(g, opt, err));
+    SL_TRY(open_grammar(g, opt, err));
     return open_text(g, tok, prompt, prompt_count, err);
 }
 
@@ -349,6 +391,8 @@ void sl_generation_destroy(sl_generation *g)
     sl_sampler_destroy(g->sampler);
     sl_detokenizer_destroy(g->detok);
     sl__chat_parser_destroy(g->parser);
+    sl_constraint_destroy(g->constraint);
+    free(g->masked);
     for (size_t i = 0; i < g->stop_count; i++)
         free(g->stops[i]);
     free(g->stops);

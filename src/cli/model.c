@@ -40,7 +40,7 @@ void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *
         {0, "experts-per-token", "K", CLI_U32, &e->experts_per_token, 1, 0,
          "a whole number above 0", "fewer experts than trained: faster, and LOSSY", NULL},
         {0, "activations", "q8|f32", CLI_CHOICE, &opt->activations, 0, 0, NULL,
-         "q8: what weights meet is rounded (default: q8 making text, f32 judging it)",
+         "q8: what weights meet is rounded (default: q8 to run, f32 to judge)",
          NULL},
         {0, "exact", NULL, CLI_FLAG, &opt->exact, 0, 0, NULL,
          "nothing is rounded: --activations f32 --kv f32", NULL},

@@ -166,7 +166,9 @@ static struct job gather(const sl__moe *moe, uint32_t expert)
         job.bf16 = s->moe.bf16_rows + sl__rounded_bytes(SL_ROUND_BF16, hidden, first);
     }
     const sl__rounding down = rounding_of(moe, SL_PART_DOWN);
-    if (down != SL_ROUND_NONE) {
+    if (down == SL_ROUND_BF16 && sl__bf16_inner_fits(moe->m)) { /* nobody needs up any more then */
+        job.inner_rounded = (char *)(job.inner + (size_t)job.n * moe->m->intermediate);
+    } else if (down != SL_ROUND_NONE) {
         char *inner = down == SL_ROUND_Q8 ? s->moe.q8_inner : s->moe.bf16_inner;
         job.inner_rounded = inner + sl__rounded_bytes(down, moe->m->intermediate, first);
     }

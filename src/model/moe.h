@@ -40,6 +40,12 @@ sl__rounding sl__part_rounding(const sl__expert_layout *layout, sl__expert_part 
 /* Whether the layer's experts, or its shared expert, take what goes into their first products
  * rounded to 8 bits. */
 bool sl__experts_take_q8(const sl__moe *moe);
+
+/* Whether what the second products are of, rounded to bf16, has room in the place of up. */
+static inline bool sl__bf16_inner_fits(const sl__moe_desc *m)
+{
+    return !m->interleaved && sl__bf16_bytes(m->intermediate, 1) <= m->intermediate * sizeof(float);
+}
 bool sl__shared_takes_q8(const sl__moe *moe);
 
 /* The shared expert over all tokens: scratch.moe.shared_out, and shared_scale where it is gated. */

@@ -89,6 +89,7 @@ static void lay_moe_rounded(struct cursor *c, sl__scratch *s, const sl__moe_desc
     s->moe.q8_inner = take(c, q8, sl__q8_row_bytes(m->intermediate));
     s->moe.q8_shared = take(c, s->tokens, sl__q8_row_bytes(m->shared_intermediate));
     s->moe.bf16_rows = take(c, bf16, sl__bf16_bytes(hidden, 1));
+    if (sl__bf16_inner_fits(m)) bf16 = 0;
     s->moe.bf16_inner = take(c, bf16, sl__bf16_bytes(m->intermediate, 1));
 }
 
