@@ -42,6 +42,19 @@ static json_t *texts_of(const json_t *blocks, const char *type, const char *key)
     return value;
 }
 
+/* A call that the model made earlier. */
+static sl_status check_use(const json_t *block, const char *where, size_t i, sl_error *err)
+{
+    static const char *const keys[] = {"id", "name"};
+    if (!is_type(block, "tool_use")) return SL_OK;
+    for (size_t k = 0; k < sizeof keys / sizeof keys[0]; k++) {
+        if (json_is_string(json_object_get(block, keys[k]))) continue;
+        return SL_FAIL(err, SL_EINVAL, "%s[%zu].%s: expected a string", where, i, keys[k]);
+    }
+    if (json_is_object(json_object_get(block, "input"))) return SL_OK;
+    return SL_FAIL(err, SL_EINVAL, "%s[%zu].input: expected an object", where, i);
+}
+
 static sl_status check_blocks(const json_t *blocks, bool user, const char *where, sl_error *err)
 {
     for (size_t i = 0; i < json_array_size(blocks); i++) {
@@ -50,6 +63,7 @@ static sl_status check_blocks(const json_t *blocks, bool user, const char *where
                      (user ? is_type(block, "tool_result")
                            : is_type(block, "tool_use") || is_type(block, "thinking") ||
                                  is_type(block, "redacted_thinking"));
+        if (known) SL_TRY(check_use(block, where, i, err));
         if (known) continue;
         const char *type = json_string_value(json_object_get(block, "type"));
         return SL_FAIL(err, SL_EINVAL, "%s[%zu]: blocks of type %.40s are not supported here",
@@ -70,7 +84,10 @@ static sl_status add_results(json_t *messages, const json_t *blocks, const char 
         SL_TRY(api_text(json_object_get(block, "content"), at, &text, err));
         json_t *message = add_message(messages, "tool", text);
         json_t *id = json_object_get(block, "tool_use_id");
-        if (!message || (id && json_object_set(message, "tool_call_id", id) != 0)) {
+        if (!json_is_string(id)) {
+            return SL_FAIL(err, SL_EINVAL, "%s[%zu].tool_use_id: expected a string", where, i);
+        }
+        if (!message || json_object_set(message, "tool_call_id", id) != 0) {
             return SL_FAIL_NOMEM(err, where);
         }
     }
@@ -99,14 +116,11 @@ static json_t *calls_of(const json_t *blocks)
     json_t *calls = json_array();
     for (size_t i = 0; i < json_array_size(blocks); i++) {
         const json_t *block = json_array_get(blocks, i);
-        json_t *input = json_object_get(block, "input");
         if (!is_type(block, "tool_use")) continue;
-        const char *id = json_string_value(json_object_get(block, "id"));
-        const char *name = json_string_value(json_object_get(block, "name"));
-        json_array_append_new(calls,
-                              json_pack("{s:s, s:s, s:{s:s, s:o}}", "id", id ? id : "", "type",
-                                        "function", "function", "name", name ? name : "",
-                                        "arguments", input ? json_incref(input) : json_object()));
+        json_array_append_new(calls, json_pack("{s:O, s:s, s:{s:O, s:O}}", "id",
+                                               json_object_get(block, "id"), "type", "function",
+                                               "function", "name", json_object_get(block, "name"),
+                                               "arguments", json_object_get(block, "input")));
     }
     return calls;
 }
@@ -165,14 +179,22 @@ static sl_status parse_messages(const json_t *body, api_request *r, sl_error *er
     return SL_OK;
 }
 
+/* {"type": "auto" or "none"}; what would force the model's hand cannot be done. */
+static sl_status check_choice(const json_t *body, sl_error *err)
+{
+    const json_t *choice = api_member(body, "tool_choice");
+    if (!choice || is_type(choice, "auto") || is_type(choice, "none")) return SL_OK;
+    return SL_FAIL(err, SL_EINVAL, "tool_choice: only the types auto and none are supported");
+}
+
 /* {name, description, input_schema} as {"type": "function", "function": {…}}. */
 static sl_status parse_tools(const json_t *body, api_request *r, sl_error *err)
 {
-    const json_t *tools = json_object_get(body, "tools");
-    const json_t *choice = json_object_get(body, "tool_choice");
-    if (!tools || json_is_null(tools) || is_type(choice, "none")) return SL_OK;
-    if (!json_is_array(tools)) return SL_FAIL(err, SL_EINVAL, "tools: expected an array");
-    if (json_array_size(tools) == 0) return SL_OK;
+    const json_t *tools = api_member(body, "tools");
+    SL_TRY(check_choice(body, err));
+    if (tools && !json_is_array(tools)) return SL_FAIL(err, SL_EINVAL, "tools: expected an array");
+    if (json_array_size(tools) == 0 || is_type(api_member(body, "tool_choice"), "none"))
+        return SL_OK;
     r->tools = json_array();
     if (!r->tools) return SL_FAIL_NOMEM(err, "tools");
     for (size_t i = 0; i < json_array_size(tools); i++) {
@@ -201,15 +223,28 @@ static sl_status parse_thinking(const json_t *body, api_request *r, sl_error *er
     if (!on && !is_type(thinking, "disabled")) {
         return SL_FAIL(err, SL_EINVAL, "thinking.type: expected enabled or disabled");
     }
-    r->kwargs = json_pack("{s:b}", "enable_thinking", (int)on);
-    return r->kwargs ? SL_OK : SL_FAIL_NOMEM(err, "thinking");
+    return api_kwarg(r, "enable_thinking", json_boolean(on), err);
+}
+
+sl_status anthropic_parse_prompt(const json_t *body, api_request *r, sl_error *err)
+{
+    const char *model;
+    if (!json_is_object(body)) return SL_FAIL(err, SL_EINVAL, "the body is no JSON object");
+    SL_TRY(api_string(body, "model", &model, err));
+    SL_TRY(parse_messages(body, r, err));
+    SL_TRY(parse_tools(body, r, err));
+    return parse_thinking(body, r, err);
 }
 
 sl_status anthropic_parse(const api_model *model, const json_t *body, api_request *r, sl_error *err)
 {
+    static const char *const refused[] = {"output_format", "mcp_servers", NULL};
+    static const char *const refused_output[] = {"format", NULL};
     uint64_t limit = 0;
     bool given;
-    if (!json_is_object(body)) return SL_FAIL(err, SL_EINVAL, "the body is no JSON object");
+    SL_TRY(anthropic_parse_prompt(body, r, err));
+    SL_TRY(api_refuse(body, refused, err));
+    SL_TRY(api_refuse(api_member(body, "output_config"), refused_output, err));
     sl_generation_options_default(&r->options);
     r->options.sampler = model->defaults.sampler;
     SL_TRY(api_sampling(body, &r->options.sampler, err));
@@ -218,9 +253,6 @@ sl_status anthropic_parse(const api_model *model, const json_t *body, api_reques
     if (!given) return SL_FAIL(err, SL_EINVAL, "max_tokens: is needed");
     r->options.max_tokens = (uint32_t)limit;
     SL_TRY(api_flag(body, "stream", &r->stream, err));
-    SL_TRY(parse_messages(body, r, err));
-    SL_TRY(parse_tools(body, r, err));
-    SL_TRY(parse_thinking(body, r, err));
     r->options.chat = true;
     return SL_OK;
 }

@@ -84,7 +84,10 @@ static void say(reply *r, const sl_event *event, const char *block, const char *
 {
     const char *key = event->kind == SL_EVENT_TEXT ? "text" : "thinking";
     if (!r->block_open || r->block_kind != event->kind) {
-        begin_block(r, event->kind, json_pack("{s:s, s:s}", "type", block, key, ""));
+        json_t *empty = json_pack("{s:s, s:s}", "type", block, key, "");
+        if (event->kind == SL_EVENT_REASONING)
+            json_object_set_new(empty, "signature", json_string(""));
+        begin_block(r, event->kind, empty);
     }
     write_delta(r, json_pack("{s:s, s:s%}", "type", delta, key, event->text, event->size));
 }
@@ -163,11 +166,11 @@ static void whole(reply *r)
 
 static void error(reply *r, unsigned status, const char *message, bool streaming)
 {
-    json_t *value = json_pack("{s:s, s:{s:s, s:s}}", "type", "error", "error", "type",
+    json_t *value = json_pack("{s:s, s:{s:s, s:o}}", "type", "error", "error", "type",
                               status == MHD_HTTP_SERVICE_UNAVAILABLE ? "overloaded_error"
                               : status < 500                         ? "invalid_request_error"
                                                                      : "api_error",
-                              "message", message);
+                              "message", api_line(message));
     if (streaming)
         reply_sse(r, "error", value);
     else
@@ -175,6 +178,8 @@ static void error(reply *r, unsigned status, const char *message, bool streaming
 }
 
 const reply_form anthropic_form = {
+    .prefix = "msg_",
+    .call_prefix = "toolu_",
     .begin = begin,
     .event = on_event,
     .alive = alive,

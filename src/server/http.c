@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fail.h"
 
 #define BODY_BYTES       ((uint64_t)32 << 20)
@@ -16,6 +18,9 @@
 #define CONNECTIONS      256u
 #define CONNECTION_BYTES ((size_t)64 << 10) /* headers among them */
 #define IDLE_SECONDS     120u
+#define THREADS          4u                     /* so that a long prompt holds up few others */
+#define SUNK_BYTES       ((uint64_t)256 << 20)  /* of a refused body, read so that it can be said */
+#define FAREWELL_NS      ((uint64_t)2000000000) /* for the last bytes of answers, at the end */
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
@@ -26,7 +31,7 @@ void exchange_json(exchange *x, unsigned status, json_t *value)
     x->status = text ? status : MHD_HTTP_INTERNAL_SERVER_ERROR;
     x->type = "application/json";
     sl__buffer_clear(&x->bytes);
-    if (text) sl__buffer_append_str(&x->bytes, text);
+    sl__buffer_append_str(&x->bytes, text ? text : "{\"error\":{\"message\":\"out of memory\"}}");
     free(text);
 }
 
@@ -51,15 +56,14 @@ static const char *error_type(unsigned status)
 void exchange_error(exchange *x, unsigned status, const char *message)
 {
     const char *type = error_type(status);
-    x->retry_later = status == MHD_HTTP_TOO_MANY_REQUESTS;
-    if (x->route && x->route->anthropic) {
+    if (x->anthropic) {
         exchange_json(x, status,
-                      json_pack("{s:s, s:{s:s, s:s}}", "type", "error", "error", "type", type,
-                                "message", message));
+                      json_pack("{s:s, s:{s:s, s:o}}", "type", "error", "error", "type", type,
+                                "message", api_line(message)));
     } else {
         exchange_json(x, status,
-                      json_pack("{s:{s:s, s:s, s:n, s:n}}", "error", "message", message, "type",
-                                type, "param", "code"));
+                      json_pack("{s:{s:o, s:s, s:n, s:n}}", "error", "message", api_line(message),
+                                "type", type, "param", "code"));
     }
 }
 
@@ -85,19 +89,24 @@ static bool has_key(const exchange *x)
     const char *key = x->server->opt.api_key, *bearer = header(x, "Authorization");
     const char *plain = header(x, "x-api-key");
     if (!key) return true;
-    if (bearer && strncmp(bearer, "Bearer ", 7) == 0 && same_key(bearer + 7, key)) return true;
+    if (bearer && strncasecmp(bearer, "Bearer ", 7) == 0 && same_key(bearer + 7, key)) return true;
     return plain && same_key(plain, key);
 }
 
 /* Whether "name:port" is this machine's own name for itself. */
 static bool names_loopback(const char *host)
 {
-    static const char *const names[] = {"localhost", "127.0.0.1", "[::1]"};
+    static const char *const names[] = {"localhost", "[::1]"};
+    char number[16];
+    struct in_addr v4;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         size_t n = strlen(names[i]);
         if (strncasecmp(host, names[i], n) == 0 && (host[n] == '\0' || host[n] == ':')) return true;
     }
-    return false;
+    size_t n = strcspn(host, ":");
+    if (n >= sizeof number) return false;
+    snprintf(number, sizeof number, "%.*s", (int)n, host);
+    return inet_pton(AF_INET, number, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127;
 }
 
 /* A page of another site must not use the server through its reader's browser: neither under a name
@@ -107,38 +116,61 @@ static bool may_ask(const exchange *x)
     const sl__server *s = x->server;
     const char *host = header(x, "Host"), *origin = header(x, "Origin");
     if (s->loopback && !s->opt.api_key && host && !names_loopback(host)) return false;
-    if (!origin || strcmp(origin, "null") == 0) return !origin;
+    if (!origin) return true;
     if (s->opt.cors && (strcmp(s->opt.cors, "*") == 0 || strcmp(s->opt.cors, origin) == 0)) {
         return true;
     }
+    if (strcmp(origin, "null") == 0) return false;
     const char *name = strstr(origin, "://");
     return name && host && strcasecmp(name + 3, host) == 0;
 }
 
 /* ---- a request ------------------------------------------------------------------------------- */
 
-static void dispatch(exchange *x, const char *method, const char *path)
+static void no_route(exchange *x, const char *method, const char *path)
 {
-    bool other = false;
-    x->route = route_find(method, path, &other);
+    char message[320];
+    if (x->allow) {
+        snprintf(message, sizeof message, "%.200s is for %s, not for %.40s", path, x->allow,
+                 method);
+        exchange_error(x, MHD_HTTP_METHOD_NOT_ALLOWED, message);
+    } else {
+        snprintf(message, sizeof message, "%.40s %.200s: no such path", method, path);
+        exchange_error(x, MHD_HTTP_NOT_FOUND, message);
+    }
+}
+
+/* What the headers alone tell: who is refused gets an answer, and no body of theirs is kept. */
+static void admit(exchange *x, const char *method, const char *path)
+{
+    const char *length = header(x, "Content-Length");
+    x->route = route_find(method, path, &x->allow);
+    x->anthropic = strncmp(path, "/v1/messages", 12) == 0 || header(x, "anthropic-version");
     if (!may_ask(x)) {
         exchange_error(x, MHD_HTTP_FORBIDDEN, "requests from this site are not allowed");
     } else if (strcmp(method, "OPTIONS") == 0 && x->server->opt.cors) {
         x->status = MHD_HTTP_NO_CONTENT;
     } else if (!x->route) {
-        char message[320];
-        snprintf(message, sizeof message,
-                 other ? "%s is not for %.200s" : "%s %.200s: no such path", method, path);
-        exchange_error(x, other ? MHD_HTTP_METHOD_NOT_ALLOWED : MHD_HTTP_NOT_FOUND, message);
+        no_route(x, method, path);
     } else if (!x->route->open && !has_key(x)) {
         exchange_error(x, MHD_HTTP_UNAUTHORIZED, "the API key is missing or wrong");
-    } else if (x->too_large) {
+    } else if (length && strtoull(length, NULL, 10) > x->server->opt.body_bytes) {
         exchange_error(x, MHD_HTTP_CONTENT_TOO_LARGE, "the body is too large");
-    } else if (x->body.failed) {
-        exchange_error(x, MHD_HTTP_SERVICE_UNAVAILABLE, "out of memory");
-    } else {
-        x->route->answer(x);
     }
+}
+
+/* A piece of the body; false: it is time to hang up. */
+static bool take_body(exchange *x, const char *data, size_t size)
+{
+    x->body_bytes += size;
+    if (x->status) return x->body_bytes <= x->server->opt.body_bytes + SUNK_BYTES;
+    if (x->body_bytes > x->server->opt.body_bytes) {
+        exchange_error(x, MHD_HTTP_CONTENT_TOO_LARGE, "the body is too large");
+    } else if (!sl__buffer_append(&x->body, data, size)) {
+        exchange_error(x, MHD_HTTP_SERVICE_UNAVAILABLE, "out of memory");
+    }
+    if (x->status) sl__buffer_free(&x->body);
+    return true;
 }
 
 static void add_headers(const exchange *x, struct MHD_Response *response, const char *type)
@@ -147,12 +179,24 @@ static void add_headers(const exchange *x, struct MHD_Response *response, const 
     if (type) MHD_add_response_header(response, "Content-Type", type);
     MHD_add_response_header(response, "Cache-Control", "no-store");
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
-    if (x->retry_later) MHD_add_response_header(response, "Retry-After", "5");
+    if (x->streaming) MHD_add_response_header(response, "X-Accel-Buffering", "no");
     if (!opt->cors) return;
+    const char *wanted = header(x, "Access-Control-Request-Headers");
     MHD_add_response_header(response, "Access-Control-Allow-Origin", opt->cors);
     MHD_add_response_header(response, "Access-Control-Allow-Headers",
-                            "authorization, content-type, x-api-key, anthropic-version");
+                            wanted ? wanted : "authorization, content-type");
     MHD_add_response_header(response, "Access-Control-Allow-Methods", "GET, POST");
+    MHD_add_response_header(response, "Access-Control-Max-Age", "600");
+}
+
+static void add_status_headers(const exchange *x, struct MHD_Response *response, unsigned status)
+{
+    if (status == MHD_HTTP_TOO_MANY_REQUESTS || status == MHD_HTTP_SERVICE_UNAVAILABLE)
+        MHD_add_response_header(response, "Retry-After", "5");
+    if (status == MHD_HTTP_UNAUTHORIZED)
+        MHD_add_response_header(response, "WWW-Authenticate", "Bearer");
+    if (status == MHD_HTTP_METHOD_NOT_ALLOWED && x->allow)
+        MHD_add_response_header(response, "Allow", x->allow);
 }
 
 static enum MHD_Result send_response(exchange *x, unsigned status, const char *type,
@@ -160,6 +204,7 @@ static enum MHD_Result send_response(exchange *x, unsigned status, const char *t
 {
     if (!response) return MHD_NO;
     add_headers(x, response, type);
+    add_status_headers(x, response, status);
     enum MHD_Result result = MHD_queue_response(x->connection, status, response);
     MHD_destroy_response(response);
     return result;
@@ -178,6 +223,7 @@ static enum MHD_Result respond(exchange *x)
                                                                       : MHD_RESPMEM_MUST_COPY));
     }
     if (!stream_wait(x->out, x->connection, !x->streaming)) return MHD_YES;
+    if (!x->streaming && stream_is_broken(x->out)) return MHD_NO; /* a part is no answer */
     stream_head(x->out, &status, &type);
     return send_response(x, status, type, stream_respond(x->out, x->connection, !x->streaming));
 }
@@ -190,6 +236,7 @@ static exchange *exchange_create(sl__server *server, struct MHD_Connection *conn
     x->connection = connection;
     sl__buffer_init(&x->body, (size_t)server->opt.body_bytes + 1);
     sl__buffer_init(&x->bytes, ANSWER_BYTES);
+    atomic_fetch_add(&server->exchanges, 1);
     return x;
 }
 
@@ -201,18 +248,20 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
     exchange *x = *state;
     (void)version;
     if (!x) { /* the headers are there */
-        *state = exchange_create(server, connection);
-        return *state ? MHD_YES : MHD_NO;
+        *state = x = exchange_create(server, connection);
+        if (!x) return MHD_NO;
+        admit(x, method, path);
+        return x->status && header(x, "Expect") ? respond(x) : MHD_YES;
     }
     if (*data_size > 0) {
-        if (*data_size > server->opt.body_bytes - x->body.size) x->too_large = true;
-        if (!x->too_large) sl__buffer_append(&x->body, data, *data_size);
+        bool goes_on = take_body(x, data, *data_size);
         *data_size = 0;
-        return MHD_YES;
+        return goes_on ? MHD_YES : MHD_NO;
     }
     if (!x->started) {
         x->started = true;
-        dispatch(x, method, path);
+        x->path = path;
+        if (!x->status) x->route->answer(x);
         sl__buffer_free(&x->body);
     }
     return respond(x);
@@ -232,6 +281,7 @@ static void on_end(void *ctx, struct MHD_Connection *connection, void **state,
     stream_release(x->out);
     sl__buffer_free(&x->body);
     sl__buffer_free(&x->bytes);
+    atomic_fetch_sub(&x->server->exchanges, 1);
     free(x);
     *state = NULL;
 }
@@ -274,13 +324,14 @@ static sl_status listen_on(sl__server *s, sl_error *err)
                        "key is needed",
                        host);
     }
-    unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
-                     MHD_USE_AUTO | (where.any.sa_family == AF_INET6 ? MHD_USE_IPv6 : 0);
+    /* Not epoll: by its edges the library may miss the end of what comes at once with its end. */
+    unsigned flags = MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
+                     (where.any.sa_family == AF_INET6 ? MHD_USE_IPv6 : 0);
     s->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, on_request, s, MHD_OPTION_SOCK_ADDR, &where.any,
         MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL, MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONNECTION_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
-        IDLE_SECONDS, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
+        IDLE_SECONDS, MHD_OPTION_THREAD_POOL_SIZE, THREADS, MHD_OPTION_END);
     if (!s->daemon) {
         return SL_FAIL(err, SL_EIO, "%s port %u: cannot listen there; perhaps something else does",
                        host, s->opt.port);
@@ -326,13 +377,18 @@ uint16_t sl__server_port(const sl__server *server)
     return server->port;
 }
 
-/* The jobs first: their ends wake the connections that wait for them. */
+/* The jobs first: their ends wake the connections that wait for them, which then have a moment to
+ * say so to their clients. */
 void sl__server_stop(sl__server *s)
 {
     if (!s) return;
-    if (s->daemon) MHD_quiesce_daemon(s->daemon);
+    MHD_socket listening = s->daemon ? MHD_quiesce_daemon(s->daemon) : MHD_INVALID_SOCKET;
     scheduler_stop(s->scheduler);
+    uint64_t until = sl__now_ns() + FAREWELL_NS;
+    while (atomic_load(&s->exchanges) > 0 && sl__now_ns() < until)
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     if (s->daemon) MHD_stop_daemon(s->daemon);
+    if (listening != MHD_INVALID_SOCKET) close(listening);
     scheduler_destroy(s->scheduler);
     free(s);
 }

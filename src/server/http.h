@@ -15,6 +15,7 @@ struct sl__server {
     struct MHD_Daemon *daemon;
     uint16_t port;
     bool loopback;
+    atomic_uint exchanges; /* that have begun and not ended */
 };
 
 typedef struct exchange exchange;
@@ -22,30 +23,33 @@ typedef struct exchange exchange;
 typedef struct route {
     const char *method, *path;
     void (*answer)(exchange *x);
-    bool open;      /* needs no key */
-    bool anthropic; /* errors are in the form of that API */
+    bool open; /* needs no key */
 } route;
 
 struct exchange {
     sl__server *server;
     struct MHD_Connection *connection;
     const route *route; /* NULL: there is none */
+    const char *path;   /* borrowed from the connection */
+    bool anthropic;     /* errors are in the form of that API */
     sl__buffer body;
-    bool too_large, started;
+    uint64_t body_bytes; /* that came, kept or not */
+    bool started;
     /* What is answered: a stream that a job writes, or these bytes. */
     stream *out;
     job *j;
     bool streaming;
-    unsigned status;
+    unsigned status;  /* 0: nothing is answered yet */
     const char *type; /* static */
     sl__buffer bytes;
     const void *fixed; /* instead of bytes: static ones */
     size_t fixed_size;
-    bool retry_later;
+    const char *allow; /* with 405: the method that the path is for */
 };
 
-/* The route of a request; NULL, and *other: the path has one for another method. */
-const route *route_find(const char *method, const char *path, bool *other);
+/* The route of a request; a route whose path ends with a slash is that of all paths below it. NULL:
+ * there is none, and *other is the method that the path has one for, or NULL. */
+const route *route_find(const char *method, const char *path, const char **other);
 
 /* Answers with JSON, which is stolen. */
 void exchange_json(exchange *x, unsigned status, json_t *value);

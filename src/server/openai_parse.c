@@ -18,12 +18,19 @@ static sl_status parse_call(const json_t *call, const char *where, json_t **out,
     const json_t *function = json_object_get(call, "function");
     const json_t *name = json_object_get(function, "name");
     json_t *given = json_object_get(function, "arguments"), *arguments = NULL;
+    const json_t *id = json_object_get(call, "id");
     if (!json_is_string(name)) {
         return SL_FAIL(err, SL_EINVAL, "%s.function.name: expected a string", where);
     }
+    if (id && !json_is_string(id)) {
+        return SL_FAIL(err, SL_EINVAL, "%s.id: expected a string", where);
+    }
+    if (given && !json_is_string(given) && !json_is_object(given)) {
+        return SL_FAIL(err, SL_EINVAL, "%s.function.arguments: expected a string", where);
+    }
     if (json_is_string(given)) {
         arguments = json_loadb(json_string_value(given), json_string_length(given),
-                               JSON_REJECT_DUPLICATES, NULL);
+                               JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
         if (!json_is_object(arguments)) { /* what a model wrote wrongly stays as it is */
             json_decref(arguments);
             arguments = json_incref(given);
@@ -31,7 +38,6 @@ static sl_status parse_call(const json_t *call, const char *where, json_t **out,
     } else {
         arguments = given ? json_incref(given) : json_object();
     }
-    const json_t *id = json_object_get(call, "id");
     *out = json_pack("{s:s, s:s, s:{s:O, s:o}}", "id", id ? json_string_value(id) : "", "type",
                      "function", "function", "name", name, "arguments", arguments);
     return *out ? SL_OK : SL_FAIL_NOMEM(err, where);
@@ -40,6 +46,10 @@ static sl_status parse_call(const json_t *call, const char *where, json_t **out,
 static sl_status parse_calls(const json_t *calls, const char *where, json_t *message, sl_error *err)
 {
     json_t *list = json_array();
+    if (!json_is_array(calls)) {
+        json_decref(list);
+        return SL_FAIL(err, SL_EINVAL, "%s.tool_calls: expected an array", where);
+    }
     if (!list || json_object_set_new(message, "tool_calls", list) != 0) {
         return SL_FAIL_NOMEM(err, where);
     }
@@ -64,14 +74,16 @@ static const char *known_role(const char *role)
 }
 
 /* Members that templates may look at. */
-static bool copy_members(const json_t *from, json_t *to)
+static sl_status copy_members(const json_t *from, json_t *to, const char *where, sl_error *err)
 {
     static const char *const keys[] = {"name", "tool_call_id", "reasoning_content"};
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        json_t *value = json_object_get(from, keys[i]);
-        if (json_is_string(value) && json_object_set(to, keys[i], value) != 0) return false;
+        json_t *value = api_member(from, keys[i]);
+        if (value && !json_is_string(value))
+            return SL_FAIL(err, SL_EINVAL, "%s.%s: expected a string", where, keys[i]);
+        if (value && json_object_set(to, keys[i], value) != 0) return SL_FAIL_NOMEM(err, where);
     }
-    return true;
+    return SL_OK;
 }
 
 static sl_status parse_message(const json_t *given, size_t index, json_t *message, sl_error *err)
@@ -91,12 +103,13 @@ static sl_status parse_message(const json_t *given, size_t index, json_t *messag
     }
     SL_TRY(api_text(json_object_get(given, "content"), content, &text, err));
     if (json_object_set_new(message, "content", text) != 0 ||
-        json_object_set_new(message, "role", json_string(known)) != 0 ||
-        !copy_members(given, message)) {
+        json_object_set_new(message, "role", json_string(known)) != 0) {
         return SL_FAIL_NOMEM(err, where);
     }
-    const json_t *calls = json_object_get(given, "tool_calls");
-    return json_array_size(calls) > 0 ? parse_calls(calls, where, message, err) : SL_OK;
+    SL_TRY(copy_members(given, message, where, err));
+    const json_t *calls = api_member(given, "tool_calls");
+    bool none = !calls || (json_is_array(calls) && json_array_size(calls) == 0);
+    return none ? SL_OK : parse_calls(calls, where, message, err);
 }
 
 static sl_status parse_messages(const json_t *body, api_request *r, sl_error *err)
@@ -135,46 +148,98 @@ static sl_status check_tools(const json_t *tools, sl_error *err)
     return SL_OK;
 }
 
+/* "auto" and "none"; what would force the model's hand cannot be done. */
+static sl_status parse_choice(const json_t *body, bool *none, sl_error *err)
+{
+    const json_t *choice = api_member(body, "tool_choice");
+    const char *word = json_string_value(choice);
+    *none = word && strcmp(word, "none") == 0;
+    if (!choice || *none || (word && strcmp(word, "auto") == 0)) return SL_OK;
+    if (json_is_object(choice) || (word && strcmp(word, "required") == 0)) {
+        return SL_FAIL(err, SL_EINVAL, "tool_choice: only \"auto\" and \"none\" are supported");
+    }
+    return SL_FAIL(err, SL_EINVAL, "tool_choice: expected \"auto\" or \"none\"");
+}
+
 static sl_status parse_tools(const json_t *body, api_request *r, sl_error *err)
 {
-    json_t *tools = json_object_get(body, "tools");
-    const json_t *choice = json_object_get(body, "tool_choice");
-    if (!tools || json_is_null(tools)) return SL_OK;
+    json_t *tools = api_member(body, "tools");
+    bool none;
+    SL_TRY(parse_choice(body, &none, err));
+    if (!tools) return SL_OK;
     SL_TRY(check_tools(tools, err));
-    const char *word = json_string_value(choice);
-    if (word && strcmp(word, "none") == 0) return SL_OK;
-    if (json_array_size(tools) > 0) r->tools = json_incref(tools);
+    if (!none && json_array_size(tools) > 0) r->tools = json_incref(tools);
     return SL_OK;
+}
+
+static sl_status parse_format(const json_t *body, sl_error *err)
+{
+    const json_t *format = api_member(body, "response_format");
+    const char *type = json_string_value(json_object_get(format, "type"));
+    if (!format || (type && strcmp(type, "text") == 0)) return SL_OK;
+    if (!type) return SL_FAIL(err, SL_EINVAL, "response_format.type: expected a string");
+    return SL_FAIL(err, SL_EINVAL, "response_format: %.40s is not supported", type);
 }
 
 /* ---- options --------------------------------------------------------------------------------- */
 
+/* The number of answers, of which there is one. */
+static sl_status parse_one(const json_t *body, const char *key, sl_error *err)
+{
+    const json_t *value = api_member(body, key);
+    if (!value || (json_is_integer(value) && json_integer_value(value) == 1)) return SL_OK;
+    return SL_FAIL(err, SL_EINVAL, "%s: only 1 is supported", key);
+}
+
 static sl_status parse_common(const api_model *model, const json_t *body, api_request *r,
                               sl_error *err)
 {
-    uint64_t n = 1, limit = 0, newer = 0;
+    static const char *const refused[] = {"logit_bias", NULL};
+    uint64_t limit = 0, newer = 0;
+    const char *name;
     bool given;
     if (!json_is_object(body)) return SL_FAIL(err, SL_EINVAL, "the body is no JSON object");
     sl_generation_options_default(&r->options);
     r->options.sampler = model->defaults.sampler;
+    SL_TRY(api_string(body, "model", &name, err));
+    SL_TRY(api_refuse(body, refused, err));
+    SL_TRY(parse_format(body, err));
+    SL_TRY(parse_one(body, "n", err));
     SL_TRY(api_sampling(body, &r->options.sampler, err));
     SL_TRY(api_stops(body, "stop", r, err));
-    SL_TRY(api_whole(body, "n", 1, 1, &n, NULL, err));
     SL_TRY(api_whole(body, "max_tokens", 1, UINT32_MAX, &limit, NULL, err));
     SL_TRY(api_whole(body, "max_completion_tokens", 1, UINT32_MAX, &newer, &given, err));
     r->options.max_tokens = (uint32_t)(given ? newer : limit);
     SL_TRY(api_flag(body, "stream", &r->stream, err));
-    const json_t *options = json_object_get(body, "stream_options");
-    if (options && !json_is_null(options))
-        SL_TRY(api_flag(options, "include_usage", &r->usage, err));
-    return SL_OK;
+    const json_t *options = api_member(body, "stream_options");
+    if (options && !json_is_object(options))
+        return SL_FAIL(err, SL_EINVAL, "stream_options: expected an object");
+    return options ? api_flag(options, "include_usage", &r->usage, err) : SL_OK;
+}
+
+/* Variables of the template: those that are given, and what reasoning_effort is called there. */
+static sl_status parse_kwargs(const json_t *body, api_request *r, sl_error *err)
+{
+    json_t *kwargs = api_member(body, "chat_template_kwargs");
+    const char *effort = NULL;
+    SL_TRY(api_string(body, "reasoning_effort", &effort, err));
+    if (kwargs && !json_is_object(kwargs))
+        return SL_FAIL(err, SL_EINVAL, "chat_template_kwargs: expected an object");
+    r->kwargs = kwargs ? json_copy(kwargs) : NULL;
+    if (kwargs && !r->kwargs) return SL_FAIL_NOMEM(err, "chat_template_kwargs");
+    if (!effort || json_object_get(kwargs, "reasoning_effort")) return SL_OK;
+    SL_TRY(api_kwarg(r, "reasoning_effort", json_string(effort), err));
+    bool none = strcmp(effort, "none") == 0 && !json_object_get(kwargs, "enable_thinking");
+    return none ? api_kwarg(r, "enable_thinking", json_false(), err) : SL_OK;
 }
 
 sl_status openai_chat_parse(const api_model *model, const json_t *body, api_request *r,
                             sl_error *err)
 {
+    static const char *const refused[] = {"functions", "audio", "web_search_options", NULL};
     uint64_t top = 0;
     SL_TRY(parse_common(model, body, r, err));
+    SL_TRY(api_refuse(body, refused, err));
     SL_TRY(parse_messages(body, r, err));
     SL_TRY(parse_tools(body, r, err));
     SL_TRY(api_flag(body, "logprobs", &r->options.logprobs, err));
@@ -184,13 +249,7 @@ sl_status openai_chat_parse(const api_model *model, const json_t *body, api_requ
     }
     r->options.top_logprobs = (uint32_t)top;
     r->options.chat = true;
-    json_t *kwargs = json_object_get(body, "chat_template_kwargs");
-    if (!kwargs || json_is_null(kwargs)) return SL_OK;
-    if (!json_is_object(kwargs)) {
-        return SL_FAIL(err, SL_EINVAL, "chat_template_kwargs: expected an object");
-    }
-    r->kwargs = json_incref(kwargs);
-    return SL_OK;
+    return parse_kwargs(body, r, err);
 }
 
 /* The prompt is text, or ids; one of a list of one. */
@@ -201,26 +260,23 @@ static sl_status parse_prompt(const json_t *body, api_request *r, sl_error *err)
         !json_is_integer(json_array_get(prompt, 0))) {
         prompt = json_array_get(prompt, 0);
     }
-    if (json_is_array(prompt) && json_is_integer(json_array_get(prompt, 0))) {
-        r->ids = json_incref(prompt);
-        return SL_OK;
+    bool ids = json_is_array(prompt) && json_is_integer(json_array_get(prompt, 0));
+    if (!ids && !json_is_string(prompt)) {
+        return SL_FAIL(err, SL_EINVAL, "prompt: expected one text, or an array of token ids");
     }
-    if (!json_is_string(prompt)) {
-        return SL_FAIL(err, SL_EINVAL, "prompt: expected text, or an array of token ids");
-    }
-    r->prompt = strdup(json_string_value(prompt));
-    return r->prompt ? SL_OK : SL_FAIL_NOMEM(err, "prompt");
+    r->prompt = json_incref(prompt);
+    return SL_OK;
 }
 
 sl_status openai_completion_parse(const api_model *model, const json_t *body, api_request *r,
                                   sl_error *err)
 {
+    static const char *const refused[] = {"echo", "suffix", NULL};
     uint64_t top = 0;
-    bool echo = false;
     SL_TRY(parse_common(model, body, r, err));
+    SL_TRY(api_refuse(body, refused, err));
+    SL_TRY(parse_one(body, "best_of", err));
     SL_TRY(parse_prompt(body, r, err));
-    SL_TRY(api_flag(body, "echo", &echo, err));
-    if (echo) return SL_FAIL(err, SL_EINVAL, "echo: is not supported");
     SL_TRY(api_whole(body, "logprobs", 0, SL_TOP_LOGPROBS_MAX, &top, &r->options.logprobs, err));
     r->options.top_logprobs = (uint32_t)top;
     if (r->options.max_tokens == 0) r->options.max_tokens = 16; /* as the API has it */

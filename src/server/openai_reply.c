@@ -4,6 +4,8 @@
 
 #include "server/api.h"
 
+#define LOGPROB_MIN (-9999.0) /* JSON has no infinity */
+
 static const char *finish_word(sl_finish finish)
 {
     switch (finish) {
@@ -33,7 +35,7 @@ static json_t *usage_of(const reply *r)
 
 /* ---- chances of tokens ----------------------------------------------------------------------- */
 
-/* A token's own text; bytes of an incomplete character show as U+FFFD. */
+/* A token's own text; a part of a character shows as U+FFFD. */
 static json_t *token_text(const reply *r, int32_t id)
 {
     char *text;
@@ -48,10 +50,14 @@ static json_t *chance_of(const reply *r, const sl_token_chance *token)
 {
     json_t *text = token_text(r, token->id), *bytes = json_array();
     const char *said = text ? json_string_value(text) : "";
-    for (size_t i = 0; bytes && i < strlen(said); i++)
+    for (size_t i = 0; i < json_string_length(text); i++)
         json_array_append_new(bytes, json_integer((unsigned char)said[i]));
-    return json_pack("{s:o, s:f, s:o}", "token", text, "logprob", (double)token->logprob, "bytes",
-                     bytes);
+    if (strstr(said, "\xef\xbf\xbd")) { /* its own bytes are not known here */
+        json_decref(bytes);
+        bytes = json_null();
+    }
+    double logprob = token->logprob > LOGPROB_MIN ? (double)token->logprob : LOGPROB_MIN;
+    return json_pack("{s:o, s:f, s:o}", "token", text, "logprob", logprob, "bytes", bytes);
 }
 
 static json_t *chances_of(const reply *r, const sl_event *event)
@@ -84,19 +90,33 @@ static json_t *take_chances(reply *r)
 
 /* ---- chat, streamed -------------------------------------------------------------------------- */
 
-static json_t *chunk_of(const reply *r, json_t *choices)
+/* Where usage is asked for, it is in all pieces, and null in all but the last. Steals both. */
+static json_t *with_usage(const reply *r, json_t *chunk, json_t *usage)
 {
-    return json_pack("{s:s, s:s, s:I, s:s, s:o}", "id", r->id, "object", "chat.completion.chunk",
-                     "created", (json_int_t)r->created, "model", r->model->name, "choices",
-                     choices);
+    if (!r->usage_wanted)
+        json_decref(usage);
+    else if (chunk)
+        json_object_set_new(chunk, "usage", usage);
+    return chunk;
+}
+
+static json_t *chunk_of(const reply *r, json_t *choices, json_t *usage)
+{
+    return with_usage(r,
+                      json_pack("{s:s, s:s, s:I, s:s, s:o}", "id", r->id, "object",
+                                "chat.completion.chunk", "created", (json_int_t)r->created, "model",
+                                r->model->name, "choices", choices),
+                      usage);
 }
 
 /* Steals delta. finish NULL: it goes on. */
 static void write_delta(reply *r, json_t *delta, const char *finish)
 {
     reply_sse(r, NULL,
-              chunk_of(r, json_pack("[{s:i, s:o, s:o, s:s?}]", "index", 0, "delta", delta,
-                                    "logprobs", take_chances(r), "finish_reason", finish)));
+              chunk_of(r,
+                       json_pack("[{s:i, s:o, s:o, s:s?}]", "index", 0, "delta", delta, "logprobs",
+                                 take_chances(r), "finish_reason", finish),
+                       json_null()));
 }
 
 static void chat_begin(reply *r)
@@ -155,11 +175,7 @@ static void write_done(reply *r)
 static void chat_end(reply *r)
 {
     write_delta(r, json_object(), finish_word(r->finish));
-    if (r->usage_wanted) {
-        json_t *chunk = chunk_of(r, json_array());
-        json_object_set_new(chunk, "usage", usage_of(r));
-        reply_sse(r, NULL, chunk);
-    }
+    if (r->usage_wanted) reply_sse(r, NULL, chunk_of(r, json_array(), usage_of(r)));
     write_done(r);
 }
 
@@ -199,8 +215,8 @@ static void openai_error(reply *r, unsigned status, const char *message, bool st
                        : status == MHD_HTTP_TOO_MANY_REQUESTS ? "rate_limit_error"
                        : status < 500                         ? "invalid_request_error"
                                                               : "server_error";
-    json_t *error = json_pack("{s:{s:s, s:s, s:n, s:n}}", "error", "message", message, "type", type,
-                              "param", "code");
+    json_t *error = json_pack("{s:{s:o, s:s, s:n, s:n}}", "error", "message", api_line(message),
+                              "type", type, "param", "code");
     if (streaming)
         reply_sse(r, NULL, error);
     else
@@ -208,6 +224,8 @@ static void openai_error(reply *r, unsigned status, const char *message, bool st
 }
 
 const reply_form openai_chat_form = {
+    .prefix = "chatcmpl-",
+    .call_prefix = "call_",
     .begin = chat_begin,
     .event = chat_event,
     .alive = write_sign_of_life,
@@ -218,11 +236,21 @@ const reply_form openai_chat_form = {
 
 /* ---- completions ----------------------------------------------------------------------------- */
 
+static size_t characters_of(const json_t *text)
+{
+    const char *bytes = json_string_value(text);
+    size_t count = 0;
+    for (size_t i = 0; i < json_string_length(text); i++)
+        count += (bytes[i] & 0xc0) != 0x80;
+    return count;
+}
+
 /* The older form of chances: lists side by side. */
 static json_t *old_chances(reply *r)
 {
     if (!r->logprobs) return json_null();
     json_t *tokens = json_array(), *values = json_array(), *tops = json_array();
+    json_t *offsets = json_array();
     for (size_t i = 0; i < json_array_size(r->chances); i++) {
         const json_t *entry = json_array_get(r->chances, i), *list;
         json_array_append(tokens, json_object_get(entry, "token"));
@@ -235,20 +263,33 @@ static json_t *old_chances(reply *r)
                             json_object_get(t, "logprob"));
         }
         json_array_append_new(tops, top);
+        json_array_append_new(offsets, json_integer((json_int_t)r->characters));
+        r->characters += characters_of(json_object_get(entry, "token"));
     }
     json_decref(r->chances);
     r->chances = NULL;
-    return json_pack("{s:o, s:o, s:o, s:[]}", "tokens", tokens, "token_logprobs", values,
-                     "top_logprobs", tops, "text_offset");
+    return json_pack("{s:o, s:o, s:o, s:o}", "tokens", tokens, "token_logprobs", values,
+                     "top_logprobs", tops, "text_offset", offsets);
+}
+
+/* Steals choices. */
+static json_t *completion_of(const reply *r, json_t *choices)
+{
+    return json_pack("{s:s, s:s, s:I, s:s, s:o}", "id", r->id, "object", "text_completion",
+                     "created", (json_int_t)r->created, "model", r->model->name, "choices",
+                     choices);
 }
 
 /* Steals text. finish NULL: it goes on. */
-static json_t *completion_of(reply *r, json_t *text, const char *finish)
+static json_t *choice_of(reply *r, json_t *text, const char *finish)
 {
-    return json_pack("{s:s, s:s, s:I, s:s, s:[{s:i, s:o, s:o, s:s?}]}", "id", r->id, "object",
-                     "text_completion", "created", (json_int_t)r->created, "model", r->model->name,
-                     "choices", "index", 0, "text", text, "logprobs", old_chances(r),
-                     "finish_reason", finish);
+    return json_pack("[{s:i, s:o, s:o, s:s?}]", "index", 0, "text", text, "logprobs",
+                     old_chances(r), "finish_reason", finish);
+}
+
+static void write_piece(reply *r, json_t *text, const char *finish)
+{
+    reply_sse(r, NULL, with_usage(r, completion_of(r, choice_of(r, text, finish)), json_null()));
 }
 
 static void completion_begin(reply *r)
@@ -260,25 +301,28 @@ static void completion_event(reply *r, const sl_event *event)
 {
     if (event->kind == SL_EVENT_TOKEN) keep_chances(r, event);
     if (!r->streaming || event->kind != SL_EVENT_TEXT) return;
-    reply_sse(r, NULL, completion_of(r, json_stringn(event->text, event->size), NULL));
+    write_piece(r, json_stringn(event->text, event->size), NULL);
 }
 
 static void completion_end(reply *r)
 {
-    json_t *last = completion_of(r, json_string(""), finish_word(r->finish));
-    if (r->usage_wanted) json_object_set_new(last, "usage", usage_of(r));
-    reply_sse(r, NULL, last);
+    write_piece(r, json_string(""), finish_word(r->finish));
+    if (r->usage_wanted)
+        reply_sse(r, NULL, with_usage(r, completion_of(r, json_array()), usage_of(r)));
     write_done(r);
 }
 
 static void completion_whole(reply *r)
 {
-    json_t *answer = completion_of(r, text_of(&r->text), finish_word(r->finish));
-    json_object_set_new(answer, "usage", usage_of(r));
+    json_t *choices = choice_of(r, text_of(&r->text), finish_word(r->finish));
+    json_t *answer = completion_of(r, choices);
+    if (answer) json_object_set_new(answer, "usage", usage_of(r));
     reply_json(r, answer);
 }
 
 const reply_form openai_completion_form = {
+    .prefix = "cmpl-",
+    .call_prefix = "call_",
     .begin = completion_begin,
     .event = completion_event,
     .alive = write_sign_of_life,

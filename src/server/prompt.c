@@ -90,22 +90,30 @@ static sl_status take_ids(const api_model *model, const json_t *list, job *j, sl
         const json_t *id = json_array_get(list, i);
         json_int_t value = json_integer_value(id);
         if (!json_is_integer(id) || value < 0 || value >= (json_int_t)model->vocab_size) {
-            return SL_FAIL(err, SL_EINVAL, "prompt[%zu]: expected the id of a token", i);
+            return SL_FAIL(err, SL_EINVAL, "prompt[%zu]: expected the id of a token, 0 to %u", i,
+                           model->vocab_size - 1);
         }
         j->ids[i] = (int32_t)value;
     }
     return SL_OK;
 }
 
+sl_status api_prompt(const api_model *model, api_request *r, job *j, sl_error *err)
+{
+    if (r->messages) return prepare_chat(model, r, j, err);
+    if (json_is_array(r->prompt)) return take_ids(model, r->prompt, j, err);
+    return encode(model, json_string_value(r->prompt), json_string_length(r->prompt),
+                  SL_ENCODE_ADDED | SL_ENCODE_BOS, &j->ids, &j->count, err);
+}
+
 sl_status api_prepare(const api_model *model, api_request *r, job *j, sl_error *err)
 {
-    if (r->messages) {
-        SL_TRY(prepare_chat(model, r, j, err));
-    } else if (r->ids) {
-        SL_TRY(take_ids(model, r->ids, j, err));
-    } else {
-        SL_TRY(encode(model, r->prompt, strlen(r->prompt), SL_ENCODE_ADDED | SL_ENCODE_BOS, &j->ids,
-                      &j->count, err));
+    SL_TRY(api_prompt(model, r, j, err));
+    if (j->count == 0) return SL_FAIL(err, SL_EINVAL, "prompt: it has no tokens");
+    if (j->count >= model->context_tokens) {
+        return SL_FAIL(err, SL_EINVAL,
+                       "%s: %zu tokens are more than the context of %u holds beside an answer",
+                       r->messages ? "messages" : "prompt", j->count, model->context_tokens);
     }
     j->stops = r->stops;
     r->stops = NULL;

@@ -21,8 +21,7 @@ void reply_random_id(char *out, size_t size, const char *prefix)
     out[at] = '\0';
 }
 
-reply *reply_create(const reply_form *form, const api_model *model, stream *out, bool streaming,
-                    const char *prefix)
+reply *reply_create(const reply_form *form, const api_model *model, stream *out, bool streaming)
 {
     reply *r = calloc(1, sizeof *r);
     if (!r) return NULL;
@@ -34,7 +33,7 @@ reply *reply_create(const reply_form *form, const api_model *model, stream *out,
     r->created = (int64_t)time(NULL);
     r->stop = -1;
     r->block = -1;
-    reply_random_id(r->id, sizeof r->id, prefix);
+    reply_random_id(r->id, sizeof r->id, form->prefix);
     sl__buffer_init(&r->text, ANSWER_MAX);
     sl__buffer_init(&r->reasoning, ANSWER_MAX);
     return r;
@@ -61,7 +60,10 @@ void reply_json(reply *r, json_t *value)
 {
     char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
     json_decref(value);
-    if (text) stream_write(r->out, text, strlen(text));
+    if (text)
+        stream_write(r->out, text, strlen(text));
+    else
+        stream_fail(r->out);
     free(text);
 }
 
@@ -70,13 +72,19 @@ void reply_sse(reply *r, const char *name, json_t *value)
     sl__buffer line;
     char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
     json_decref(value);
-    if (!text) return;
+    if (!text) {
+        stream_fail(r->out);
+        return;
+    }
     sl__buffer_init(&line, ANSWER_MAX);
     if (name) sl__buffer_printf(&line, "event: %s\n", name);
     sl__buffer_append_str(&line, "data: ");
     sl__buffer_append_str(&line, text);
     sl__buffer_append_str(&line, "\n\n");
-    if (!line.failed) stream_write(r->out, line.data, line.size);
+    if (line.failed)
+        stream_fail(r->out);
+    else
+        stream_write(r->out, line.data, line.size);
     sl__buffer_free(&line);
     free(text);
 }
@@ -103,16 +111,18 @@ static reply_call *new_call(reply *r)
     if (!grown) return NULL;
     r->calls = grown;
     reply_call *call = &r->calls[r->call_count++];
-    *call = (reply_call){.complete = false};
+    *call = (reply_call){.id = ""};
     sl__buffer_init(&call->name, ANSWER_MAX);
     sl__buffer_init(&call->arguments, ANSWER_MAX);
-    reply_random_id(call->id, sizeof call->id, "call_");
+    reply_random_id(call->id, sizeof call->id, r->form->call_prefix);
     return call;
 }
 
+/* What was sent already need not be kept, but for the names and ids of calls. */
 static bool remember(reply *r, const sl_event *event)
 {
     reply_call *call = r->call_count ? &r->calls[r->call_count - 1] : NULL;
+    if (r->streaming && event->kind != SL_EVENT_CALL) return true;
     switch (event->kind) {
     case SL_EVENT_TEXT:
         return sl__buffer_append(&r->text, event->text, event->size);
@@ -123,9 +133,6 @@ static bool remember(reply *r, const sl_event *event)
         return call && sl__buffer_append(&call->name, event->text, event->size);
     case SL_EVENT_ARGUMENTS:
         return call && sl__buffer_append(&call->arguments, event->text, event->size);
-    case SL_EVENT_CALL_END:
-        if (call) call->complete = event->complete;
-        return call != NULL;
     default:
         return true;
     }

@@ -1,6 +1,7 @@
 /* The paths that the server answers. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/fail.h"
 #include "base/json.h"
@@ -15,15 +16,14 @@
 typedef sl_status (*parse_fn)(const api_model *model, const json_t *body, api_request *out,
                               sl_error *err);
 
-/* From the body to a job in the queue. */
-static sl_status start_job(exchange *x, const json_t *body, parse_fn parse, const reply_form *form,
-                           const char *prefix, api_request *request, sl_error *err)
+/* From the body to a job. */
+static sl_status make_job(exchange *x, const json_t *body, parse_fn parse, const reply_form *form,
+                          api_request *request, sl_error *err)
 {
     const api_model *model = &x->server->model;
     SL_TRY(parse(model, body, request, err));
-    x->streaming = request->stream;
     x->out = stream_create(ANSWER_BYTES);
-    reply *r = x->out ? reply_create(form, model, x->out, request->stream, prefix) : NULL;
+    reply *r = x->out ? reply_create(form, model, x->out, request->stream) : NULL;
     x->j = r ? job_create(&reply_sink, r) : NULL;
     if (!x->j) {
         reply_free(r);
@@ -33,48 +33,66 @@ static sl_status start_job(exchange *x, const json_t *body, parse_fn parse, cons
     r->logprobs = request->options.logprobs;
     SL_TRY(api_prepare(model, request, x->j, err));
     r->stops = x->j->stops;
-    if (!scheduler_submit(x->server->scheduler, x->j)) {
-        return SL_FAIL(err, SL_ECANCELLED, "too many requests wait already");
-    }
+    r->usage.prompt_tokens = (uint32_t)x->j->count;
     return SL_OK;
 }
 
-static void generate(exchange *x, parse_fn parse, const reply_form *form, const char *prefix)
+static void drop_job(exchange *x)
 {
-    json_t *body = NULL;
-    sl_error err = {0};
-    api_request request = {0};
-    sl_status status =
-        sl__json_parse(x->body.data ? x->body.data : "", x->body.size, "body", &body, &err);
-    if (status == SL_OK) status = start_job(x, body, parse, form, prefix, &request, &err);
-    json_decref(body);
-    api_request_free(&request);
-    if (status == SL_OK) return;
     job_release(x->j);
     stream_release(x->out);
     x->j = NULL;
     x->out = NULL;
-    bool full = status == SL_ECANCELLED, wrong = status == SL_EFORMAT || status == SL_EINVAL;
-    exchange_error(x,
-                   full    ? MHD_HTTP_TOO_MANY_REQUESTS
-                   : wrong ? MHD_HTTP_BAD_REQUEST
-                           : reply_status(status),
-                   err.message);
+}
+
+static sl_status parse_body(const exchange *x, json_t **body, sl_error *err)
+{
+    return sl__json_parse(x->body.data ? x->body.data : "", x->body.size, "body", body, err);
+}
+
+static void request_error(exchange *x, sl_status status, const sl_error *err)
+{
+    exchange_error(x, status == SL_EFORMAT ? MHD_HTTP_BAD_REQUEST : reply_status(status),
+                   err->message);
+}
+
+static void generate(exchange *x, parse_fn parse, const reply_form *form)
+{
+    json_t *body = NULL;
+    sl_error err = {0};
+    api_request request = {0};
+    sl_status status = parse_body(x, &body, &err);
+    if (status == SL_OK) status = make_job(x, body, parse, form, &request, &err);
+    x->streaming = request.stream;
+    json_decref(body);
+    api_request_free(&request);
+    scheduler_answer answer = SCHEDULER_TAKEN;
+    if (status == SL_OK) answer = scheduler_submit(x->server->scheduler, x->j);
+    if (status == SL_OK && answer == SCHEDULER_TAKEN) return;
+    drop_job(x);
+    x->streaming = false;
+    if (status != SL_OK) {
+        request_error(x, status, &err);
+    } else if (answer == SCHEDULER_FULL) {
+        exchange_error(x, MHD_HTTP_TOO_MANY_REQUESTS, "too many requests wait already");
+    } else {
+        exchange_error(x, MHD_HTTP_SERVICE_UNAVAILABLE, "the server is stopping");
+    }
 }
 
 static void chat_completions(exchange *x)
 {
-    generate(x, openai_chat_parse, &openai_chat_form, "chatcmpl-");
+    generate(x, openai_chat_parse, &openai_chat_form);
 }
 
 static void completions(exchange *x)
 {
-    generate(x, openai_completion_parse, &openai_completion_form, "cmpl-");
+    generate(x, openai_completion_parse, &openai_completion_form);
 }
 
 static void messages(exchange *x)
 {
-    generate(x, anthropic_parse, &anthropic_form, "msg_");
+    generate(x, anthropic_parse, &anthropic_form);
 }
 
 /* ---- small ones ------------------------------------------------------------------------------ */
@@ -84,13 +102,35 @@ static void health(exchange *x)
     exchange_json(x, MHD_HTTP_OK, json_pack("{s:s}", "status", "ok"));
 }
 
+/* As both APIs list models: each reads its own members. */
+static json_t *model_entry(const api_model *m)
+{
+    char day[32] = "";
+    struct tm utc;
+    time_t since = (time_t)m->since;
+    if (gmtime_r(&since, &utc)) strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:I}", "id", m->name, "object", "model",
+                     "created", (json_int_t)m->since, "owned_by", "sluice", "type", "model",
+                     "display_name", m->name, "created_at", day, "context_length",
+                     (json_int_t)m->context_tokens);
+}
+
 static void models(exchange *x)
 {
     const api_model *m = &x->server->model;
     exchange_json(x, MHD_HTTP_OK,
-                  json_pack("{s:s, s:[{s:s, s:s, s:I, s:s, s:i}]}", "object", "list", "data", "id",
-                            m->name, "object", "model", "created", (json_int_t)m->since, "owned_by",
-                            "sluice", "context_length", (int)m->context_tokens));
+                  json_pack("{s:s, s:[o], s:b, s:s, s:s}", "object", "list", "data", model_entry(m),
+                            "has_more", 0, "first_id", m->name, "last_id", m->name));
+}
+
+static void one_model(exchange *x)
+{
+    const api_model *m = &x->server->model;
+    const char *name = x->path + strlen(x->route->path);
+    if (strcmp(name, m->name) == 0)
+        exchange_json(x, MHD_HTTP_OK, model_entry(m));
+    else
+        exchange_error(x, MHD_HTTP_NOT_FOUND, "there is no model of this name here");
 }
 
 static void embeddings(exchange *x)
@@ -162,17 +202,29 @@ static sl_status detokenize_body(exchange *x, const json_t *body, sl_error *err)
     return SL_OK;
 }
 
+/* What Anthropic's API would count as a request's input. */
+static sl_status count_tokens_body(exchange *x, const json_t *body, sl_error *err)
+{
+    api_request request = {0};
+    job *j = job_create(NULL, NULL);
+    sl_status status = j ? SL_OK : SL_FAIL_NOMEM(err, "prompt");
+    if (status == SL_OK) status = anthropic_parse_prompt(body, &request, err);
+    if (status == SL_OK) status = api_prompt(&x->server->model, &request, j, err);
+    if (status == SL_OK)
+        exchange_json(x, MHD_HTTP_OK, json_pack("{s:I}", "input_tokens", (json_int_t)j->count));
+    api_request_free(&request);
+    job_release(j);
+    return status;
+}
+
 static void with_body(exchange *x, sl_status (*answer)(exchange *, const json_t *, sl_error *))
 {
     json_t *body = NULL;
     sl_error err = {0};
-    sl_status status =
-        sl__json_parse(x->body.data ? x->body.data : "", x->body.size, "body", &body, &err);
+    sl_status status = parse_body(x, &body, &err);
     if (status == SL_OK) status = answer(x, body, &err);
     json_decref(body);
-    if (status == SL_OK) return;
-    exchange_error(x, status == SL_EFORMAT ? MHD_HTTP_BAD_REQUEST : reply_status(status),
-                   err.message);
+    if (status != SL_OK) request_error(x, status, &err);
 }
 
 static void tokenize(exchange *x)
@@ -183,29 +235,43 @@ static void detokenize(exchange *x)
 {
     with_body(x, detokenize_body);
 }
+static void count_tokens(exchange *x)
+{
+    with_body(x, count_tokens_body);
+}
 
 /* ---- table ----------------------------------------------------------------------------------- */
 
 static const route routes[] = {
-    {"POST", "/v1/chat/completions", chat_completions, false, false},
-    {"POST", "/v1/completions", completions, false, false},
-    {"POST", "/v1/messages", messages, false, true},
-    {"POST", "/v1/embeddings", embeddings, false, false},
-    {"GET", "/v1/models", models, false, false},
-    {"GET", "/health", health, true, false},
-    {"GET", "/metrics", metrics, false, false},
-    {"GET", "/engine", engine_state, false, false},
-    {"POST", "/tokenize", tokenize, false, false},
-    {"POST", "/detokenize", detokenize, false, false},
+    {"POST", "/v1/chat/completions", chat_completions, false},
+    {"POST", "/v1/completions", completions, false},
+    {"POST", "/v1/messages", messages, false},
+    {"POST", "/v1/messages/count_tokens", count_tokens, false},
+    {"POST", "/v1/embeddings", embeddings, false},
+    {"GET", "/v1/models", models, false},
+    {"GET", "/v1/models/", one_model, false},
+    {"GET", "/health", health, true},
+    {"GET", "/metrics", metrics, false},
+    {"GET", "/engine", engine_state, false},
+    {"POST", "/tokenize", tokenize, false},
+    {"POST", "/detokenize", detokenize, false},
 };
 
-const route *route_find(const char *method, const char *path, bool *other)
+static bool leads_to(const char *path, const char *routed)
 {
-    *other = false;
+    size_t n = strlen(routed);
+    if (n > 1 && routed[n - 1] == '/') return strncmp(path, routed, n) == 0 && path[n] != '\0';
+    return strcmp(path, routed) == 0;
+}
+
+const route *route_find(const char *method, const char *path, const char **other)
+{
+    *other = NULL;
+    if (strcmp(method, "HEAD") == 0) method = "GET"; /* whose body is then not sent */
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
-        if (strcmp(routes[i].path, path) != 0) continue;
+        if (!leads_to(path, routes[i].path)) continue;
         if (strcmp(routes[i].method, method) == 0) return &routes[i];
-        *other = true;
+        *other = routes[i].method;
     }
     return NULL;
 }

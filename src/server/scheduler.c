@@ -8,7 +8,8 @@
 #include "base/clock.h"
 #include "base/fail.h"
 
-/* Pieces of a prompt end where they would if it were alone: at multiples of this. */
+/* Pieces of a prompt end where they would if it were alone: at multiples of this, or of the
+ * engine's chunk where that is smaller. */
 #define PIECE_TOKENS 64u
 /* While jobs answer, passes of single tokens between two pieces of a prompt. */
 #define PASSES_BETWEEN 8u
@@ -114,7 +115,7 @@ static sl_status on_progress(void *ctx, double done, size_t count)
 static void conclude(scheduler *s, job *j, const sl_error *err)
 {
     const uint64_t now = sl__now_ns();
-    bool cancelled = atomic_load(&j->cancelled);
+    bool cancelled = atomic_load(&j->cancelled) || atomic_load(&s->stopping);
     if (j->generation) j->usage.answer_tokens = sl_generation_tokens(j->generation);
     if (j->answering_at) j->usage.answer_ns = now - j->answering_at;
     pthread_mutex_lock(&s->lock);
@@ -184,10 +185,36 @@ static void admit(scheduler *s)
     }
 }
 
+/* Takes the waiting jobs whose clients have left out of the queue, in which they hold places. */
+static job *unlink_cancelled(scheduler *s)
+{
+    job *gone = NULL;
+    pthread_mutex_lock(&s->lock);
+    s->last = NULL;
+    for (job **at = &s->first; *at;) {
+        job *j = *at;
+        if (!atomic_load(&j->cancelled)) {
+            s->last = j;
+            at = &j->next;
+            continue;
+        }
+        *at = j->next;
+        j->next = gone;
+        gone = j;
+        s->waiting--;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return gone;
+}
+
 static void drop_cancelled(scheduler *s)
 {
     for (uint32_t i = s->active_count; i-- > 0;) {
         if (atomic_load(&s->active[i]->cancelled)) end_job(s, i, NULL);
+    }
+    for (job *j = unlink_cancelled(s), *next; j; j = next) {
+        next = j->next;
+        conclude(s, j, NULL);
     }
 }
 
@@ -214,13 +241,15 @@ static job *next_reader(scheduler *s)
     return NULL;
 }
 
-/* How far a reader goes in a pass with room for so many tokens. */
-static size_t piece_of(const job *j, uint32_t room)
+/* How far a reader goes in a pass with room for so many tokens. Where that is less than a piece,
+ * the engine makes two passes of it. */
+static size_t piece_of(const scheduler *s, const job *j, uint32_t room)
 {
-    size_t left = j->count - j->at, end;
-    if (left <= room) return left;
-    end = (j->at + room) / PIECE_TOKENS * PIECE_TOKENS;
-    return end > j->at ? end - j->at : room;
+    const uint32_t chunk = s->info.chunk_tokens;
+    const uint32_t piece = chunk < PIECE_TOKENS ? chunk : PIECE_TOKENS;
+    size_t left = j->count - j->at, n = room / piece * piece;
+    if (n == 0) n = piece;
+    return left <= room || left < n ? left : n;
 }
 
 /* The next token of a job whose logits are there; false: it has ended, well or not. */
@@ -233,6 +262,9 @@ static bool take(scheduler *s, job *j, sl_error *err)
     }
     s->answer_tokens++;
     if (status == SL_ECANCELLED) atomic_store(&j->cancelled, true);
+    if (status != SL_OK && err->status == SL_OK) { /* an event could not be told */
+        (void)SL_FAIL(err, status, "the answer could not be written: %s", sl_status_name(status));
+    }
     return status == SL_OK && sl_generation_finish(j->generation) == SL_FINISH_NONE;
 }
 
@@ -281,7 +313,7 @@ static void pass(scheduler *s)
     s->passes_since = reader ? 0 : s->passes_since + 1;
     if (reader) {
         uint32_t room = s->info.chunk_tokens > count ? s->info.chunk_tokens - count : 1;
-        size_t n = piece_of(reader, room);
+        size_t n = piece_of(s, reader, room);
         bool last = reader->at + n == reader->count;
         sl_session_set_progress(reader->session, on_progress, &progress);
         s->of_item[count] = reader;
@@ -320,8 +352,8 @@ static void *run(void *arg)
 {
     scheduler *s = arg;
     while (wait_for_work(s)) {
-        admit(s);
         drop_cancelled(s);
+        admit(s);
         if (s->active_count > 0) pass(s);
         tick(s);
         publish(s);
@@ -330,22 +362,22 @@ static void *run(void *arg)
         atomic_store(&s->active[0]->cancelled, true);
         end_job(s, 0, NULL);
     }
-    while (s->first) {
-        job *j = s->first;
-        s->first = j->next;
+    for (job *j = s->first; j; j = j->next)
         atomic_store(&j->cancelled, true);
-        conclude(s, j, NULL);
-    }
+    drop_cancelled(s);
+    publish(s);
     return NULL;
 }
 
 /* ---- from other threads ---------------------------------------------------------------------- */
 
-bool scheduler_submit(scheduler *s, job *j)
+scheduler_answer scheduler_submit(scheduler *s, job *j)
 {
     pthread_mutex_lock(&s->lock);
-    bool taken = !s->stopping && s->waiting < s->queue;
-    if (taken) {
+    scheduler_answer answer = s->stopping              ? SCHEDULER_STOPPING
+                              : s->waiting == s->queue ? SCHEDULER_FULL
+                                                       : SCHEDULER_TAKEN;
+    if (answer == SCHEDULER_TAKEN) {
         job_hold(j);
         j->queued_at = sl__now_ns();
         *(s->last ? &s->last->next : &s->first) = j;
@@ -356,7 +388,7 @@ bool scheduler_submit(scheduler *s, job *j)
         s->figures.jobs_refused++;
     }
     pthread_mutex_unlock(&s->lock);
-    return taken;
+    return answer;
 }
 
 static sl_status take_memory(scheduler *s, sl_error *err)

@@ -32,9 +32,12 @@ sl_status scheduler_create(scheduler **out, sl_engine *engine, uint32_t queue, s
 void scheduler_stop(scheduler *s);
 void scheduler_destroy(scheduler *s); /* stops it first; NULL is allowed */
 
-/* The scheduler holds the job from now on. False: too many wait (or it is being destroyed), and it
- * was not taken. */
-bool scheduler_submit(scheduler *s, job *j);
+typedef enum scheduler_answer {
+    SCHEDULER_TAKEN, /* the scheduler holds the job from now on */
+    SCHEDULER_FULL,  /* too many wait */
+    SCHEDULER_STOPPING,
+} scheduler_answer;
+scheduler_answer scheduler_submit(scheduler *s, job *j);
 
 void scheduler_figures_get(scheduler *s, scheduler_figures *out);
 

@@ -103,6 +103,14 @@ void stream_end(stream *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+void stream_fail(stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->broken = true;
+    wake(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
 /* A suspended connection is not looked at by the HTTP library, so this looks whether its client has
  * closed. */
 static bool has_left(struct MHD_Connection *connection)
@@ -140,6 +148,14 @@ bool stream_wait(stream *s, struct MHD_Connection *connection, bool whole)
     }
     pthread_mutex_unlock(&s->lock);
     return ready;
+}
+
+bool stream_is_broken(stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool broken = s->broken;
+    pthread_mutex_unlock(&s->lock);
+    return broken;
 }
 
 void stream_head(stream *s, unsigned *status, const char **type)

@@ -28,6 +28,8 @@ void stream_write(stream *s, const void *bytes, size_t size);
 bool stream_set_head(stream *s, unsigned status, const char *type);
 /* With a whole answer: it begins only when it has ended. */
 void stream_end(stream *s);
+/* Ends it in such a way that the client sees that something is missing. */
+void stream_fail(stream *s);
 /* Whether a client is still there. Looks at its socket, too. */
 bool stream_is_read(stream *s);
 
@@ -36,6 +38,7 @@ bool stream_is_read(stream *s);
 /* Waits (suspends the connection) until the stream has bytes or has ended; false: it had to, and
  * the handler is called again. whole: only the end counts. */
 bool stream_wait(stream *s, struct MHD_Connection *connection, bool whole);
+bool stream_is_broken(stream *s);
 /* An answer out of the stream, for this connection. The response holds the stream. whole: all of it
  * is there. NULL: no memory. */
 struct MHD_Response *stream_respond(stream *s, struct MHD_Connection *connection, bool whole);
