@@ -12,6 +12,8 @@
 #   clang     clang
 #   fuzz      clang and libFuzzer
 #   cross     compiler and emulator for aarch64 Linux (Debian and its relatives only)
+#   clients   OpenAI's and Anthropic's Python packages, which the server's tests speak through; from
+#             PyPI, into .venv
 #   macos     zig, whose C compiler builds for macOS anywhere else; from PyPI, into .venv
 #
 # Prints nothing and returns at once where everything is there. --check-only installs nothing and
@@ -44,13 +46,19 @@ needs_of() {
         clang) echo clang ;;
         fuzz) echo clang libfuzzer ;;
         cross) echo aarch64-gcc qemu-aarch64 ;;
+        clients) echo python3 openai anthropic ;;
         macos) [ "$(uname -s)" = Darwin ] || echo python3 zig ;;
-        *) die "unknown group $1: build, download, test, sanitize, clang, fuzz, cross, macos" ;;
+        *) die "unknown group $1: build, download, test, sanitize, clang, fuzz, cross, clients," \
+            "macos" ;;
     esac
 }
 
 have() { command -v "$1" >/dev/null 2>&1; }
 have_venv() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
+# In .venv, or where python3 keeps its own.
+have_python() {
+    .venv/bin/python3 -c "import $1" 2>/dev/null || python3 -c "import $1" 2>/dev/null
+}
 have_library() { have pkg-config && pkg-config --exists "$1"; }
 
 is_there() {
@@ -72,6 +80,7 @@ is_there() {
         libfuzzer) have clang && libfuzzer_there ;;
         aarch64-gcc) have aarch64-linux-gnu-gcc ;;
         zig) zig_path >/dev/null ;;
+        openai | anthropic) have_python "$1" ;;
         *) have "$1" ;;
     esac
 }
@@ -209,6 +218,10 @@ for need in $missing; do
         say "The packaged cmake is older than $cmake_wanted; a newer one goes into .venv."
         from_pypi="$from_pypi cmake>=$cmake_wanted"
         names='python3 python3-venv'
+    elif [ "$need" = openai ] || [ "$need" = anthropic ]; then
+        from_pypi="$from_pypi $need"
+        names=
+        have_venv || names=$(package "$manager" venv)
     elif [ "$need" = zig ]; then
         from_pypi="$from_pypi ziglang==$zig_wanted"
         names=
