@@ -31,7 +31,7 @@ asan:
 # The rooms with threads in them; the thread pool is base's.
 tsan:
 	@tools/bootstrap.sh --with test,sanitize
-	@tools/check.sh tsan '_(base|io|cache|pool|integrity|streaming)(_|$$)'
+	@tools/check.sh tsan '_(base|io|cache|pool|integrity|streaming|server)(_|$$)'
 
 clang:
 	@tools/bootstrap.sh --with test,clang
