@@ -113,7 +113,9 @@ sl_status sl_template_parse(sl_template **out, const char *text, size_t size, co
 void sl_template_close(sl_template *tmpl); /* NULL is allowed */
 
 /* Renders with the variables of a JSON object: messages, tools, bos_token, add_generation_prompt
- * and whatever else the template asks for; the order of keys is kept. The string "now", ISO 8601,
+ * and whatever else the template asks for; the order of keys is kept. bos_token, eos_token,
+ * unk_token and pad_token are the model's own, where it names them and the caller does not, unless
+ * the template was opened without its model. The string "now", ISO 8601,
  * is besides what strftime_now sees; without it, the time is that of the system.
  * *text is allocated with malloc, NUL-terminated, owned by the caller; NULL after a failure.
  * SL_EINVAL where the template fails on the variables or refuses them, SL_EBUDGET where it takes

@@ -383,6 +383,31 @@ static void opening(void **state)
     test_remove_tree(dir);
 }
 
+/* What tokenizer_config.json says of tokens is known to templates, until the caller says more. */
+static void tokens(void **state)
+{
+    (void)state;
+    test_temp_dir(dir, sizeof dir);
+    put("tokenizer_config.json", "{\"bos_token\": \"<s>\", \"eos_token\": {\"content\": \"</s>\"},"
+                                 "\"pad_token\": null, \"chat_template\": [{\"name\": \"tool_use\","
+                                 "\"template\": \"T{{ bos_token }}\"}, {\"name\": \"default\","
+                                 "\"template\": \"{{ bos_token }}{{ eos_token }}\"}]}");
+    expect_open(dir, "{}", "<s></s>");
+    expect_open(dir, "{\"tools\": [1]}", "T<s>");
+    expect_open(dir, "{\"bos_token\": \"X\", \"eos_token\": null}", "XNone");
+    put("chat_template.jinja", "J{{ bos_token }}{{ pad_token is defined }}");
+    expect_open(dir, "{}", "J<s>False");
+    expect_open(dir, "{\"tools\": [1]}", "T<s>");
+    put("chat_template.jinja", "\xff{{ x }}");
+    expect_open(dir, "{}", "chat_template.jinja: is not UTF-8");
+    put("chat_template.jinja", "J{{ bos_token }}");
+    put("tokenizer_config.json", "{");
+    expect_open(dir, "{}", "tokenizer_config.json: line 1");
+    put("tokenizer_config.json", NULL);
+    expect_open(dir, "{\"bos_token\": \"X\"}", "JX");
+    test_remove_tree(dir);
+}
+
 static void nothing_shared(void **state)
 {
     (void)state;
@@ -412,7 +437,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(reference_cases), cmocka_unit_test(models),
         cmocka_unit_test(failing),         cmocka_unit_test(limits),
         cmocka_unit_test(deep_texts),      cmocka_unit_test(opening),
-        cmocka_unit_test(nothing_shared),
+        cmocka_unit_test(tokens),          cmocka_unit_test(nothing_shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/panels.h"
+#include "engine/template_config.h"
 #include "quant/quant.h"
 #include "store/pack.h"
 #include "text/tokenizer.h"
@@ -410,25 +411,38 @@ static sl_status pack_tokenizer(struct packer *p, sl_error *err)
     return status;
 }
 
-static sl_status copy_file(struct packer *p, const char *name, sl_error *err)
+/* The template, and beside it what else rendering needs: the tokens that it may name and another
+ * one for tools, as a small tokenizer_config.json. */
+static sl_status write_template(struct packer *p, json_t *config, sl_error *err)
 {
-    char path[SL_PATH_MAX], *data;
-    size_t size;
-    SL_TRY(sl__path_join(path, sizeof path, sl__store_folder(p->store), name, err));
-    if (!sl__file_exists(path)) return SL_OK;
-    SL_TRY(sl__file_read(path, (uint64_t)16 << 20, &data, &size, err));
-    sl_status status = sl__pack_writer_file(p->writer, name, data, size, err);
-    free(data);
+    json_t *text = json_object_get(config, "chat_template");
+    bool more = json_is_array(text);
+    for (size_t i = 0; more && i < json_array_size(text); i++) {
+        const json_t *entry = json_array_get(text, i);
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        if (name && strcmp(name, "default") == 0) text = json_object_get(entry, "template");
+    }
+    if (json_is_string(text)) {
+        SL_TRY(sl__pack_writer_file(p->writer, "chat_template.jinja", json_string_value(text),
+                                    json_string_length(text), err));
+    }
+    if (!more) json_object_del(config, "chat_template");
+    if (json_object_size(config) == 0) return SL_OK;
+    char *json = json_dumps(config, JSON_INDENT(1));
+    if (!json) return SL_FAIL_NOMEM(err, "tokenizer_config.json");
+    sl_status status =
+        sl__pack_writer_file(p->writer, "tokenizer_config.json", json, strlen(json), err);
+    free(json);
     return status;
 }
 
-/* A template that the file of the weights holds becomes a file of its own. */
-static sl_status pack_template(struct packer *p, sl_error *err)
+static sl_status pack_template(struct packer *p, const char *src, sl_error *err)
 {
-    static const char name[] = "chat_template.jinja";
-    const char *text = sl__store_template(p->store);
-    if (!text) return copy_file(p, name, err);
-    return sl__pack_writer_file(p->writer, name, text, strlen(text), err);
+    json_t *config;
+    SL_TRY(sl__template_config(&config, src, sl__store_folder(p->store), err));
+    sl_status status = write_template(p, config, err);
+    json_decref(config);
+    return status;
 }
 
 /* ---- planning -------------------------------------------------------------------------------- */
@@ -645,7 +659,7 @@ static sl_status pack(struct packer *p, const char *src, const char *dst, sl_err
     for (size_t i = 0; i < p->layer_count; i++)
         SL_TRY(pack_layer(p, p->layers[i].layer, err));
     SL_TRY(pack_tokenizer(p, err));
-    SL_TRY(pack_template(p, err));
+    SL_TRY(pack_template(p, src, err));
     SL_TRY(sl__pack_writer_commit(p->writer, err));
     return p->opt->verify ? verify_pack(p, dst, err) : SL_OK;
 }

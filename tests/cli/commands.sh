@@ -315,6 +315,19 @@ grep -q "^$tmp/pack: .* in .*, verified\$" "$tmp/packed" &&
     grep -q '^LOSSY: experts q3, the rest kept; ' "$tmp/packed" ||
     fail "pack says $(cat "$tmp/packed")"
 bad "*$tmp/pack*" pack "$model" "$tmp/pack" --experts q3
+# What a template needs besides its text is in the pack, wherever the source has it.
+mkdir "$tmp/told"
+cp data/qwen3_5_moe_text/* "$tmp/told"
+printf '%s' '{"bos_token": {"content": "<s>"}, "other": 5, "chat_template": [' \
+    '{"name": "default", "template": "{{ bos_token }}D"},' \
+    '{"name": "tool_use", "template": "{{ bos_token }}T"}]}' >"$tmp/told/tokenizer_config.json"
+good told.packed pack "$tmp/told" "$tmp/told.pack"
+for vars in '{}' '{"tools": [1]}'; do
+    good told.source render "$tmp/told" --json <<<"$vars"
+    good told.same render "$tmp/told.pack" --json <<<"$vars"
+    same told.source told.same
+    grep -q '^<s>[DT]$' "$tmp/told.same" || fail "a pack's template gives $(cat "$tmp/told.same")"
+done
 if [ -e "$model/chat_template.jinja" ]; then
     good packed.prompt render "$tmp/pack" <<<"$chat"
     same rendered packed.prompt
