@@ -108,7 +108,7 @@ static scheduler *start(sl_engine *engine, uint32_t queue)
 {
     sl_error err = {0};
     scheduler *s;
-    if (scheduler_create(&s, engine, queue, &err) != SL_OK) fail_msg("%s", err.message);
+    if (scheduler_create(&s, engine, NULL, queue, &err) != SL_OK) fail_msg("%s", err.message);
     return s;
 }
 

@@ -179,19 +179,47 @@ static sl_status parse_messages(const json_t *body, api_request *r, sl_error *er
     return SL_OK;
 }
 
-/* {"type": "auto" or "none"}; what would force the model's hand cannot be done. */
-static sl_status check_choice(const json_t *body, sl_error *err)
+/* {"type": "auto", "any", "none", or "tool" with a name}. */
+static sl_status parse_choice(const json_t *body, api_request *r, sl_error *err)
 {
     const json_t *choice = api_member(body, "tool_choice");
-    if (!choice || is_type(choice, "auto") || is_type(choice, "none")) return SL_OK;
-    return SL_FAIL(err, SL_EINVAL, "tool_choice: only the types auto and none are supported");
+    const char *name = json_string_value(json_object_get(choice, "name"));
+    bool one = false;
+    if (!choice) return SL_OK;
+    if (json_is_object(choice)) SL_TRY(api_flag(choice, "disable_parallel_tool_use", &one, err));
+    r->one_call = one;
+    if (is_type(choice, "auto") || is_type(choice, "none")) return SL_OK;
+    r->must_call = true;
+    if (is_type(choice, "any")) return SL_OK;
+    if (!is_type(choice, "tool") || !name) {
+        return SL_FAIL(err, SL_EINVAL, "tool_choice: expected the type auto, any, none, or tool "
+                       "with a name");
+    }
+    r->one_call = true;
+    r->call_name = strdup(name);
+    return r->call_name ? SL_OK : SL_FAIL_NOMEM(err, "tool_choice");
+}
+
+/* "output_config": {"format": {"type": "json_schema", "schema": …}}. */
+static sl_status parse_format(const json_t *body, api_request *r, sl_error *err)
+{
+    const json_t *format = api_member(api_member(body, "output_config"), "format");
+    json_t *schema = json_object_get(format, "schema");
+    if (!format) return SL_OK;
+    if (!is_type(format, "json_schema") || !schema) {
+        return SL_FAIL(err, SL_EINVAL, "output_config.format: expected the type json_schema and a "
+                       "schema");
+    }
+    r->json = true;
+    r->schema = json_incref(schema);
+    return SL_OK;
 }
 
 /* {name, description, input_schema} as {"type": "function", "function": {…}}. */
 static sl_status parse_tools(const json_t *body, api_request *r, sl_error *err)
 {
     const json_t *tools = api_member(body, "tools");
-    SL_TRY(check_choice(body, err));
+    SL_TRY(parse_choice(body, r, err));
     if (tools && !json_is_array(tools)) return SL_FAIL(err, SL_EINVAL, "tools: expected an array");
     if (json_array_size(tools) == 0 || is_type(api_member(body, "tool_choice"), "none"))
         return SL_OK;
@@ -206,8 +234,10 @@ static sl_status parse_tools(const json_t *body, api_request *r, sl_error *err)
         if (!json_is_object(schema)) {
             return SL_FAIL(err, SL_EINVAL, "tools[%zu].input_schema: expected an object", i);
         }
+        bool strict = json_is_true(json_object_get(tool, "strict"));
         json_t *function = json_pack("{s:s, s:s, s:O}", "name", name, "description",
                                      text ? text : "", "parameters", schema);
+        if (strict) json_object_set_new(function, "strict", json_true());
         json_t *made = json_pack("{s:s, s:o}", "type", "function", "function", function);
         if (json_array_append_new(r->tools, made) != 0) return SL_FAIL_NOMEM(err, "tools");
     }
@@ -239,12 +269,11 @@ sl_status anthropic_parse_prompt(const json_t *body, api_request *r, sl_error *e
 sl_status anthropic_parse(const api_model *model, const json_t *body, api_request *r, sl_error *err)
 {
     static const char *const refused[] = {"output_format", "mcp_servers", NULL};
-    static const char *const refused_output[] = {"format", NULL};
     uint64_t limit = 0;
     bool given;
     SL_TRY(anthropic_parse_prompt(body, r, err));
     SL_TRY(api_refuse(body, refused, err));
-    SL_TRY(api_refuse(api_member(body, "output_config"), refused_output, err));
+    SL_TRY(parse_format(body, r, err));
     sl_generation_options_default(&r->options);
     r->options.sampler = model->defaults.sampler;
     SL_TRY(api_sampling(body, &r->options.sampler, err));

@@ -18,6 +18,8 @@ typedef struct api_model {
     const char *name;
     const sl_tokenizer *tok;
     const sl_template *tmpl; /* NULL: there is no chat */
+    const sl_vocabulary *words; /* for grammars; NULL: the tokenizer is of no such kind */
+    sl_tool_form tool_form;     /* in which the model writes calls */
     sl_generation_defaults defaults;
     uint32_t vocab_size, context_tokens, max_tokens;
     int64_t since; /* Unix time */
@@ -32,6 +34,12 @@ typedef struct api_request {
     bool stream, usage; /* usage: the stream ends with it */
     sl_generation_options options;
     char **stops; /* ended by NULL; owned */
+    /* The form of the answer. */
+    bool json;        /* a JSON object, */
+    json_t *schema;   /* by this schema; NULL: any; owned */
+    bool must_call;   /* a tool, */
+    char *call_name;  /* of this name; NULL: any; owned */
+    bool one_call;    /* at most one */
 } api_request;
 void api_request_free(api_request *r);
 
@@ -39,6 +47,10 @@ void api_request_free(api_request *r);
 sl_status api_prompt(const api_model *model, api_request *r, job *j, sl_error *err);
 /* The same, and moves what else the request owns into the job. */
 sl_status api_prepare(const api_model *model, api_request *r, job *j, sl_error *err);
+
+/* The grammar that the request's form of answer asks for, into the job. */
+sl_status api_grammar(const api_model *model, const api_request *r, job *j, sl_error *err);
+sl_tool_form api_tool_form(const sl_template *tmpl); /* tmpl may be NULL */
 
 /* ---- members of requests --------------------------------------------------------------------- */
 

@@ -341,6 +341,18 @@ static sl_status listen_on(sl__server *s, sl_error *err)
     return SL_OK;
 }
 
+static sl_status open_prefixes(sl__server *s, sl_error *err)
+{
+    const sl__server_options *opt = &s->opt;
+    const sl_prefix_cache_options prefixes = {.folder = opt->prefixes,
+                                              .memory_bytes = opt->prefix_memory_bytes,
+                                              .disk_bytes = opt->prefix_disk_bytes,
+                                              .message = opt->log,
+                                              .message_ctx = opt->log_ctx};
+    if (!opt->prefix_memory_bytes && !(opt->prefixes && opt->prefix_disk_bytes)) return SL_OK;
+    return sl_prefix_cache_open(&s->prefixes, s->engine, &prefixes, err);
+}
+
 sl_status sl__server_start(sl__server **out, const sl__server_options *opt, sl_engine *engine,
                            const sl_template *tmpl, sl_error *err)
 {
@@ -357,12 +369,16 @@ sl_status sl__server_start(sl__server **out, const sl__server_options *opt, sl_e
     s->model = (api_model){.name = opt->model ? opt->model : "sluice",
                            .tok = sl_engine_tokenizer(engine),
                            .tmpl = tmpl,
+                           .words = opt->words,
+                           .tool_form = api_tool_form(tmpl),
                            .vocab_size = info.vocab_size,
                            .context_tokens = info.context_tokens,
                            .max_tokens = opt->max_tokens,
                            .since = (int64_t)time(NULL)};
     sl_engine_generation_defaults(engine, &s->model.defaults);
-    sl_status status = scheduler_create(&s->scheduler, engine, s->opt.queue, err);
+    sl_status status = open_prefixes(s, err);
+    if (status == SL_OK)
+        status = scheduler_create(&s->scheduler, engine, s->prefixes, s->opt.queue, err);
     if (status == SL_OK) status = listen_on(s, err);
     if (status != SL_OK) {
         sl__server_stop(s);
@@ -390,5 +406,6 @@ void sl__server_stop(sl__server *s)
     if (s->daemon) MHD_stop_daemon(s->daemon);
     if (listening != MHD_INVALID_SOCKET) close(listening);
     scheduler_destroy(s->scheduler);
+    sl_prefix_cache_close(s->prefixes);
     free(s);
 }

@@ -11,6 +11,7 @@ struct sl__server {
     sl__server_options opt;
     api_model model;
     scheduler *scheduler;
+    sl_prefix_cache *prefixes; /* likewise; NULL: none */
     sl_engine *engine; /* the scheduler's; for what does not change */
     struct MHD_Daemon *daemon;
     uint16_t port;

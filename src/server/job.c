@@ -28,6 +28,7 @@ void job_release(job *j)
         free(*stop);
     free(j->stops);
     free(j->tools);
+    sl_grammar_close(j->grammar);
     free(j->ids);
     free(j->turns);
     free(j);

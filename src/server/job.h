@@ -47,6 +47,7 @@ struct job {
     sl_generation_options options; /* event and ctx are the scheduler's */
     char **stops;                  /* what options.stops points at; owned, ended by NULL */
     char *tools;                   /* what options.tools points at; owned (malloc) */
+    sl_grammar *grammar;           /* what options.grammar points at; owned; NULL: none */
     const job_sink *sink;
     void *sink_ctx;
     /* the scheduler's */
@@ -56,6 +57,7 @@ struct job {
     float *logits;
     int32_t token; /* the next one to evaluate, once the prompt is through */
     size_t at;     /* of the prompt: what was evaluated */
+    size_t keep_at; /* where the session is worth keeping; 0: nowhere */
     uint64_t queued_at, began_at, answering_at;
     job_usage usage;
 };

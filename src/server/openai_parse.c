@@ -148,37 +148,58 @@ static sl_status check_tools(const json_t *tools, sl_error *err)
     return SL_OK;
 }
 
-/* "auto" and "none"; what would force the model's hand cannot be done. */
-static sl_status parse_choice(const json_t *body, bool *none, sl_error *err)
+/* "none", "auto", "required", or {"type": "function", "function": {"name": …}}. */
+static sl_status parse_choice(const json_t *body, api_request *r, bool *none, sl_error *err)
 {
     const json_t *choice = api_member(body, "tool_choice");
     const char *word = json_string_value(choice);
+    const char *name =
+        json_string_value(json_object_get(json_object_get(choice, "function"), "name"));
+    bool parallel = true;
+    SL_TRY(api_flag(body, "parallel_tool_calls", &parallel, err));
+    r->one_call = !parallel;
     *none = word && strcmp(word, "none") == 0;
     if (!choice || *none || (word && strcmp(word, "auto") == 0)) return SL_OK;
-    if (json_is_object(choice) || (word && strcmp(word, "required") == 0)) {
-        return SL_FAIL(err, SL_EINVAL, "tool_choice: only \"auto\" and \"none\" are supported");
+    r->must_call = true;
+    if (word && strcmp(word, "required") == 0) return SL_OK;
+    if (!name) {
+        return SL_FAIL(err, SL_EINVAL, "tool_choice: expected \"none\", \"auto\", \"required\" or "
+                       "{\"type\": \"function\", \"function\": {\"name\": …}}");
     }
-    return SL_FAIL(err, SL_EINVAL, "tool_choice: expected \"auto\" or \"none\"");
+    r->one_call = true;
+    r->call_name = strdup(name);
+    return r->call_name ? SL_OK : SL_FAIL_NOMEM(err, "tool_choice");
 }
 
 static sl_status parse_tools(const json_t *body, api_request *r, sl_error *err)
 {
     json_t *tools = api_member(body, "tools");
     bool none;
-    SL_TRY(parse_choice(body, &none, err));
+    SL_TRY(parse_choice(body, r, &none, err));
     if (!tools) return SL_OK;
     SL_TRY(check_tools(tools, err));
     if (!none && json_array_size(tools) > 0) r->tools = json_incref(tools);
     return SL_OK;
 }
 
-static sl_status parse_format(const json_t *body, sl_error *err)
+/* {"type": "text"}, "json_object", or "json_schema" with {"json_schema": {"schema": …}}. */
+static sl_status parse_format(const json_t *body, api_request *r, sl_error *err)
 {
     const json_t *format = api_member(body, "response_format");
     const char *type = json_string_value(json_object_get(format, "type"));
     if (!format || (type && strcmp(type, "text") == 0)) return SL_OK;
     if (!type) return SL_FAIL(err, SL_EINVAL, "response_format.type: expected a string");
-    return SL_FAIL(err, SL_EINVAL, "response_format: %.40s is not supported", type);
+    r->json = true;
+    if (strcmp(type, "json_object") == 0) return SL_OK;
+    if (strcmp(type, "json_schema") != 0) {
+        return SL_FAIL(err, SL_EINVAL, "response_format.type: %.40s is not supported", type);
+    }
+    json_t *schema = json_object_get(json_object_get(format, "json_schema"), "schema");
+    if (!schema) {
+        return SL_FAIL(err, SL_EINVAL, "response_format.json_schema.schema: expected a schema");
+    }
+    r->schema = json_incref(schema);
+    return SL_OK;
 }
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -203,7 +224,7 @@ static sl_status parse_common(const api_model *model, const json_t *body, api_re
     r->options.sampler = model->defaults.sampler;
     SL_TRY(api_string(body, "model", &name, err));
     SL_TRY(api_refuse(body, refused, err));
-    SL_TRY(parse_format(body, err));
+    SL_TRY(parse_format(body, r, err));
     SL_TRY(parse_one(body, "n", err));
     SL_TRY(api_sampling(body, &r->options.sampler, err));
     SL_TRY(api_stops(body, "stop", r, err));

@@ -128,5 +128,5 @@ sl_status api_prepare(const api_model *model, api_request *r, job *j, sl_error *
         j->options.tools = j->tools;
         j->options.tools_size = strlen(j->tools);
     }
-    return SL_OK;
+    return api_grammar(model, r, j, err);
 }

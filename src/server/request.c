@@ -23,6 +23,8 @@ void api_request_free(api_request *r)
     for (char **stop = r->stops; stop && *stop; stop++)
         free(*stop);
     free(r->stops);
+    json_decref(r->schema);
+    free(r->call_name);
     *r = (api_request){0};
 }
 

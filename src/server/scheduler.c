@@ -18,6 +18,7 @@
 
 struct scheduler {
     sl_engine *engine;
+    sl_prefix_cache *prefixes; /* NULL: none */
     sl_engine_info info;
     pthread_t thread;
     pthread_mutex_t lock; /* of what follows, to `figures` */
@@ -159,6 +160,25 @@ static sl_status begin(scheduler *s, job *j, sl_error *err)
                                 &j->options, j->ids, j->count, err);
 }
 
+/* As much of the prompt as is known from before need not be read again; and where the conversation
+ * ends, before the answer's own opening, is what a next turn begins with. */
+static void begin_prompt(scheduler *s, job *j)
+{
+    sl_error ignored = {0};
+    size_t reused = 0, end = j->turn_count ? j->turns[j->turn_count - 1] : j->count - 1;
+    if (!s->prefixes || sl_prefix_cache_find(s->prefixes, j->session, j->ids, j->count, &reused,
+                                             &ignored) != SL_OK) {
+        sl_session_reset(j->session);
+        reused = 0;
+    }
+    j->at = reused;
+    j->keep_at = s->prefixes ? sl_prefix_cache_boundary(s->prefixes, end) : 0;
+    j->usage.cached_tokens = (uint32_t)reused;
+    pthread_mutex_lock(&s->lock);
+    s->figures.cached_tokens += reused;
+    pthread_mutex_unlock(&s->lock);
+}
+
 /* Gives waiting jobs sessions, in their order. */
 static void admit(scheduler *s)
 {
@@ -180,7 +200,7 @@ static void admit(scheduler *s)
         }
         j->session = s->spare[--s->spare_count];
         j->logits = s->spare_logits[s->spare_count];
-        sl_session_reset(j->session);
+        begin_prompt(s, j);
         s->active[s->active_count++] = j;
     }
 }
@@ -249,7 +269,9 @@ static size_t piece_of(const scheduler *s, const job *j, uint32_t room)
     const uint32_t piece = chunk < PIECE_TOKENS ? chunk : PIECE_TOKENS;
     size_t left = j->count - j->at, n = room / piece * piece;
     if (n == 0) n = piece;
-    return left <= room || left < n ? left : n;
+    if (left <= room || left < n) n = left;
+    bool passes = j->keep_at > j->at && j->keep_at < j->at + n;
+    return passes ? j->keep_at - j->at : n;
 }
 
 /* The next token of a job whose logits are there; false: it has ended, well or not. */
@@ -289,6 +311,10 @@ static void settle(scheduler *s, const sl_batch_item *item, job *j)
         pthread_mutex_lock(&s->lock);
         s->figures.prompt_tokens += item->count;
         pthread_mutex_unlock(&s->lock);
+        sl_error ignored = {0};
+        if (s->prefixes && j->at == j->keep_at) {
+            sl_prefix_cache_keep(s->prefixes, j->session, &ignored);
+        }
         if (!answers(j)) return;
         j->answering_at = sl__now_ns();
         j->usage.prompt_ns = j->answering_at - j->began_at;
@@ -430,12 +456,14 @@ static void free_scheduler(scheduler *s)
     free(s);
 }
 
-sl_status scheduler_create(scheduler **out, sl_engine *engine, uint32_t queue, sl_error *err)
+sl_status scheduler_create(scheduler **out, sl_engine *engine, sl_prefix_cache *prefixes,
+                           uint32_t queue, sl_error *err)
 {
     *out = NULL;
     scheduler *s = calloc(1, sizeof *s);
     if (!s) return SL_FAIL_NOMEM(err, "scheduler");
     s->engine = engine;
+    s->prefixes = prefixes;
     s->queue = queue;
     sl_engine_info_get(engine, &s->info);
     s->parallel = s->info.sessions;

@@ -26,8 +26,10 @@ typedef struct scheduler_figures {
     sl_engine_info info; /* strings are the engine's */
 } scheduler_figures;
 
-/* The engine is the scheduler's until it is destroyed; borrowed. queue: jobs that may wait. */
-sl_status scheduler_create(scheduler **out, sl_engine *engine, uint32_t queue, sl_error *err);
+/* The engine is the scheduler's until it is destroyed, and so is the cache of prefixes, which may be
+ * NULL; both borrowed. queue: jobs that may wait. */
+sl_status scheduler_create(scheduler **out, sl_engine *engine, sl_prefix_cache *prefixes,
+                           uint32_t queue, sl_error *err);
 /* Cancels what is there and waits for its end; nothing is taken any more. NULL is allowed. */
 void scheduler_stop(scheduler *s);
 void scheduler_destroy(scheduler *s); /* stops it first; NULL is allowed */
