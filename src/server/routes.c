@@ -147,6 +147,11 @@ static void metrics(exchange *x)
     x->type = "text/plain; version=0.0.4; charset=utf-8";
 }
 
+static void engine_experts(exchange *x)
+{
+    exchange_json(x, MHD_HTTP_OK, scheduler_experts_json(x->server->scheduler));
+}
+
 static void engine_state(exchange *x)
 {
     scheduler_figures figures;
@@ -253,6 +258,7 @@ static const route routes[] = {
     {"GET", "/health", health, true},
     {"GET", "/metrics", metrics, false},
     {"GET", "/engine", engine_state, false},
+    {"GET", "/engine/experts", engine_experts, false},
     {"POST", "/tokenize", tokenize, false},
     {"POST", "/detokenize", detokenize, false},
 };

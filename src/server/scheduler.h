@@ -11,6 +11,8 @@
 #ifndef SL_SERVER_SCHEDULER_H
 #define SL_SERVER_SCHEDULER_H
 
+#include <jansson.h>
+
 #include "server/job.h"
 
 typedef struct scheduler scheduler;
@@ -40,5 +42,7 @@ typedef enum scheduler_answer {
 scheduler_answer scheduler_submit(scheduler *s, job *j);
 
 void scheduler_figures_get(scheduler *s, scheduler_figures *out);
+/* Which experts are in memory, for who watches: as experts_map_json. */
+json_t *scheduler_experts_json(scheduler *s);
 
 #endif
