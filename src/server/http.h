@@ -41,6 +41,7 @@ struct exchange {
     bool streaming;
     unsigned status;  /* 0: nothing is answered yet */
     const char *type; /* static */
+    const char *policy; /* of a page's content; static; NULL: none */
     sl__buffer bytes;
     const void *fixed; /* instead of bytes: static ones */
     size_t fixed_size;

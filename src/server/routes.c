@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "server/http.h"
 #include "server/metrics.h"
+#include "server/page.h"
 
 #define ANSWER_BYTES ((size_t)64 << 20)
 #define TEXT_MAX     ((size_t)64 << 20)
@@ -259,6 +260,8 @@ static const route routes[] = {
     {"GET", "/metrics", metrics, false},
     {"GET", "/engine", engine_state, false},
     {"GET", "/engine/experts", engine_experts, false},
+    {"GET", "/", page_answer, true},
+    {"GET", "/favicon.ico", page_icon, true},
     {"POST", "/tokenize", tokenize, false},
     {"POST", "/detokenize", detokenize, false},
 };
