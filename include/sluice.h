@@ -289,6 +289,21 @@ typedef struct sl_stats {
 } sl_stats;
 void sl_engine_stats_get(const sl_engine *engine, sl_stats *stats);
 
+/* A picture of the expert cache: one byte an expert, which says whether it is in memory, and in the
+ * lower bits how many passes ago it was last used: 0 by the last one, SL_EXPERT_PASSES that many or
+ * more, or never. */
+#define SL_EXPERT_HELD   0x80u
+#define SL_EXPERT_PASSES 0x7fu
+
+typedef struct sl_expert_map {
+    uint32_t layers;  /* that have experts, in order */
+    uint32_t experts; /* of the layer that has most; a layer that has fewer never uses the rest */
+    uint8_t *state;   /* [layers][experts], the caller's; NULL: layers and experts alone are told */
+} sl_expert_map;
+/* Between calls that run tokens, or from a progress callback; no more than a look at each expert.
+ * With SL_IO_KIND_MMAP nobody knows what is in memory, and nothing is said to be. */
+void sl_engine_experts_get(const sl_engine *engine, sl_expert_map *map);
+
 /* ---- session --------------------------------------------------------------------------------- */
 
 typedef struct sl_session sl_session;

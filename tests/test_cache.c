@@ -470,6 +470,74 @@ static void test_ended_ticket_goes_on_loading(void **state)
     bed_close(b);
 }
 
+/* A byte an expert, a row a layer that has any. */
+static const uint8_t *map_of(const bed *b, uint8_t *state)
+{
+    sl_expert_map map = {.state = NULL};
+    sl__cache_map(b->cache, &map);
+    assert_int_equal(map.layers, LAYERS - 1);
+    assert_int_equal(map.experts, 64);
+    map.state = state;
+    sl__cache_map(b->cache, &map);
+    return state;
+}
+
+static void test_map(void **state)
+{
+    bed *b = *state;
+    uint8_t map[(LAYERS - 1) * 64 + 1];
+    const uint32_t rows[] = {0, 1, 3, 4};
+    bed_open(b, 10);
+    memset(map, 0x55, sizeof map);
+    map_of(b, map);
+    for (unsigned i = 0; i + 1 < sizeof map; i++)
+        assert_int_equal(map[i], SL_EXPERT_PASSES); /* absent and never used, or no expert at all */
+    assert_int_equal(map[sizeof map - 1], 0x55);
+    for (uint32_t pass = 0; pass < 200; pass++) {
+        for (uint32_t r = 0; r < 4; r++) {
+            const uint32_t ids[] = {0, 5 + pass % 3};
+            use(b, rows[r], ids, pass == 0 ? 2 : r == 3 ? 0 : 1);
+        }
+        map_of(b, map);
+        assert_int_equal(map[0], SL_EXPERT_HELD);
+        assert_int_equal(map[2 * 64], SL_EXPERT_HELD);
+        assert_int_equal(map[2 * 64 + 24], SL_EXPERT_PASSES);
+        uint8_t age = (uint8_t)(pass < SL_EXPERT_PASSES ? pass : SL_EXPERT_PASSES);
+        assert_int_equal(map[5], SL_EXPERT_HELD | age);
+        assert_int_equal(map[3 * 64], SL_EXPERT_HELD | age);
+    }
+    sl__cache_drop(b->cache);
+    map_of(b, map);
+    assert_int_equal(map[0], 0); /* used by the last pass, and gone */
+    bed_close(b);
+}
+
+static void test_map_in_the_middle(void **state)
+{
+    bed *b = *state;
+    uint8_t map[(LAYERS - 1) * 64];
+    bed_open(b, 10);
+    use_one(b, 0, 7);
+    use_one(b, 1, 3);
+    use_one(b, 0, 8); /* the pass before was broken off after two layers */
+    use_one(b, 1, 3);
+    use_one(b, 3, 3);
+    map_of(b, map);
+    assert_int_equal(map[8], SL_EXPERT_HELD);
+    assert_int_equal(map[64 + 3], SL_EXPERT_HELD);
+    assert_int_equal(map[7], SL_EXPERT_HELD | 1);
+    use_one(b, 4, 30);
+    const uint32_t many[] = {0, 1, 2, 4, 5, 6, 9, 10, 11, 12, 13};
+    use(b, 0, many, 11); /* more than there are slots */
+    map_of(b, map);
+    assert_int_equal(map[3 * 64 + 30], 0);
+    unsigned held = 0;
+    for (unsigned i = 0; i < sizeof map; i++)
+        held += map[i] >> 7;
+    assert_int_equal(held, 10);
+    bed_close(b);
+}
+
 static void test_drop(void **state)
 {
     bed *b = *state;
@@ -904,6 +972,8 @@ int main(void)
         cmocka_unit_test(test_next_without_wait),
         cmocka_unit_test(test_request_is_checked),
         cmocka_unit_test(test_ended_ticket_goes_on_loading),
+        cmocka_unit_test(test_map),
+        cmocka_unit_test(test_map_in_the_middle),
         cmocka_unit_test(test_drop),
         cmocka_unit_test(test_destroy_at_any_time),
         cmocka_unit_test(test_least_recently_used_goes),

@@ -33,6 +33,7 @@ static sl__cache *tables_alloc(const sl__cache_plan *plan, uint32_t slots,
     sl__cache *cache = SL_ARENA_NEW(&arena, sl__cache, 1);
     uint32_t *first = SL_ARENA_NEW(&arena, uint32_t, (size_t)plan->layer_count + 1);
     uint32_t *index = SL_ARENA_NEW(&arena, uint32_t, plan->record_count);
+    uint64_t *asked = SL_ARENA_NEW(&arena, uint64_t, plan->record_count);
     sl__slot *slot_table = SL_ARENA_NEW(&arena, sl__slot, slots);
     const sl__policy_shape shape = {.slots = slots,
                                     .layers = plan->layer_count,
@@ -48,8 +49,8 @@ static sl__cache *tables_alloc(const sl__cache_plan *plan, uint32_t slots,
     uint8_t *fate = SL_ARENA_NEW(&arena, uint8_t, plan->expert_max);
     uint32_t *earlier = SL_ARENA_NEW(&arena, uint32_t, plan->expert_max);
     uint8_t *earlier_fate = SL_ARENA_NEW(&arena, uint8_t, plan->expert_max);
-    if (!cache || !first || !index || !slot_table || !policy || !items || !ready || !waiting ||
-        !seen || !predicted || !fate || !earlier || !earlier_fate) {
+    if (!cache || !first || !index || !asked || !slot_table || !policy || !items || !ready ||
+        !waiting || !seen || !predicted || !fate || !earlier || !earlier_fate) {
         sl__arena_free(&arena);
         return NULL;
     }
@@ -59,6 +60,7 @@ static sl__cache *tables_alloc(const sl__cache_plan *plan, uint32_t slots,
     cache->slot_count = cache->usable_count = cache->target_count = slots;
     cache->first = first;
     cache->index = index;
+    cache->asked = asked;
     cache->slots = slot_table;
     sl__policy_init(&cache->policy, kind, &shape, policy);
     cache->ticket.items = items;

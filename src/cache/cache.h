@@ -129,6 +129,8 @@ void sl__cache_release(sl__cache *cache, sl__ticket *ticket, const sl__expert_re
 void sl__cache_end(sl__cache *cache, sl__ticket *ticket);
 
 void sl__cache_stats_get(const sl__cache *cache, sl__cache_stats *stats);
+/* As sl_engine_experts_get; between tickets. */
+void sl__cache_map(const sl__cache *cache, sl_expert_map *map);
 /* Forgets every expert that is not pinned, as after a cold start; for tests and benches. */
 void sl__cache_drop(sl__cache *cache);
 

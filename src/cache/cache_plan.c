@@ -49,6 +49,7 @@ uint64_t sl__cache_plan_table_bytes(const sl__cache_plan *plan, uint32_t slots)
     bool fits = add_table(&sum, 1, sizeof(sl__cache)) &&
                 add_table(&sum, (uint64_t)plan->layer_count + 1, sizeof(uint32_t)) &&
                 add_table(&sum, plan->record_count, sizeof(uint32_t)) &&
+                add_table(&sum, plan->record_count, sizeof(uint64_t)) &&
                 add_table(&sum, slots, sizeof(sl__slot)) &&
                 add_table(&sum, sl__policy_bytes(SL_POLICY_DEFAULT, &shape), 1) &&
                 add_table(&sum, plan->expert_max, sizeof(sl__ticket_item)) &&

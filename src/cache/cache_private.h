@@ -2,10 +2,10 @@
  *
  *     index[first[layer] + expert] ──> slot ──> slab + slot * slot_bytes
  *
- *     tables (one arena block)                       slab (pages, resident once touched)
- *     ┌───────┬───────┬───────┬───────┬────────┐     ┌────────┬────────┬───┬────────┐
- *     │ cache │ first │ index │ slots │ ticket │     │ slot 0 │ slot 1 │ … │        │
- *     └───────┴───────┴───────┴───────┴────────┘     └────────┴────────┴───┴────────┘
+ *     tables (one arena block)                               slab (pages, resident once touched)
+ *     ┌───────┬───────┬───────┬───────┬───────┬────────┐     ┌────────┬────────┬───┬────────┐
+ *     │ cache │ first │ index │ asked │ slots │ ticket │     │ slot 0 │ slot 1 │ … │        │
+ *     └───────┴───────┴───────┴───────┴───────┴────────┘     └────────┴────────┴───┴────────┘
  *
  * A slot is in at most one list:
  *
@@ -153,6 +153,8 @@ struct sl__cache {
 
     uint32_t *first; /* [layer_count + 1]: index of a layer's expert 0 */
     uint32_t *index; /* [record_count]: slot, or SL_SLOT_NONE */
+    uint64_t requests; /* tickets so far */
+    uint64_t *asked;   /* [record_count]: the last that asked for it, from 1; 0: none did */
     sl__slot *slots; /* [slot_count] */
     uint32_t free_head, retired_head;
     uint32_t submit_head, submit_tail;

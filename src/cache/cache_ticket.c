@@ -104,6 +104,7 @@ static void add_item(sl__cache *cache, uint32_t item, uint32_t expert)
     sl__ticket *t = &cache->ticket;
     uint32_t s = *sl__cache_index_at(cache, t->layer, expert);
     uint64_t bytes = sl__record_disk_bytes(cache, t->layer, expert);
+    cache->asked[cache->first[t->layer] + expert] = cache->requests;
     t->items[item] = (sl__ticket_item){.expert = expert, .slot = SL_SLOT_NONE};
     cache->stats.requests++;
     cache->stats.bytes_needed += bytes;
@@ -147,6 +148,7 @@ sl_status sl__cache_request(sl__cache *cache, sl__ticket **out, uint32_t layer, 
     SL_TRY(check_request(cache, layer, ids, n, err));
     sl__loads_collect(cache, false); /* what came in since counts as a hit, not as a join */
     sl__ticket *t = &cache->ticket;
+    cache->requests++;
     t->active = true;
     t->scan = scan;
     t->layer = layer;

@@ -204,6 +204,9 @@ sl_status cli_engine_open(sl_engine **engine, sl_session **session, const char *
 /* Where the probe's findings are remembered: disks.json in the user's cache folder, which is made
  * where it is missing, for the user alone. False where there is no home for it. */
 bool cli_probe_file(char out[SL_PATH_MAX]);
+/* A folder of this name in the program's own cache folder, which is made; the folder itself is not.
+ * False: there is no such place. */
+bool cli_cache_folder(char out[SL_PATH_MAX], const char *name);
 /* The folder of all programs' caches, which need not be there; false where none is known. */
 bool cli_cache_home(char *out, size_t out_size);
 

@@ -11,12 +11,20 @@
 
 #define SESSIONS 4u
 #define CONTEXT  16384u /* where nothing is said and memory allows it */
+/* What prompts are kept in, where nothing is said. */
+#define PREFIX_MEMORY      ((uint64_t)256 << 20)
+#define PREFIX_MEMORY_PART 16u /* of --memory, where that is less */
+#define PREFIX_DISK        ((uint64_t)4 << 30)
 
 typedef struct serve {
     const char *model, *name;
     cli_engine_options engine_options;
     sl__server_options options;
     uint32_t port;
+    bool no_prefixes;
+    char folder[SL_PATH_MAX]; /* of prompts that are kept */
+    sl_tokenizer *tok;
+    sl_vocabulary *words;
     sl_engine *engine;
     sl_template *tmpl;
     sl__server *server;
@@ -63,15 +71,52 @@ static void say_where(const serve *s)
     }
 }
 
+/* Prompts that were read are kept for conversations that go on. */
+static void choose_prefixes(serve *s)
+{
+    sl__server_options *o = &s->options;
+    const uint64_t memory = s->engine_options.engine.memory_bytes,
+                   part = memory / PREFIX_MEMORY_PART;
+    if (s->no_prefixes) {
+        o->prefixes = NULL;
+        o->prefix_memory_bytes = o->prefix_disk_bytes = 0;
+        return;
+    }
+    if (!o->prefix_memory_bytes) {
+        o->prefix_memory_bytes = memory && part < PREFIX_MEMORY ? part : PREFIX_MEMORY;
+    }
+    if (!o->prefix_disk_bytes) o->prefix_disk_bytes = PREFIX_DISK;
+    if (!o->prefixes && cli_cache_folder(s->folder, "prompts")) o->prefixes = s->folder;
+    s->engine_options.engine.prefix_bytes = o->prefix_memory_bytes;
+}
+
+/* Grammars need the tokens of the tokenizer, which count as the process's memory when the engine
+ * plans. A tokenizer of another kind has none, and what needs them is refused when it is asked. */
+static sl_status open_tokenizer(serve *s, sl_error *err)
+{
+    sl_error ignored = {0};
+    SL_TRY(sl_tokenizer_open(&s->tok, s->model, err));
+    if (sl_vocabulary_create(&s->words, s->tok, &ignored) != SL_OK) s->words = NULL;
+    s->options.words = s->words;
+    s->engine_options.engine.tokenizer = s->tok;
+    return SL_OK;
+}
+
+static void say(void *ctx, const char *line)
+{
+    (void)ctx;
+    fprintf(stderr, "sluice: %s\n", line);
+}
+
 static sl_status run_server(serve *s, sl_error *err)
 {
     sl_engine_options *opt = &s->engine_options.engine;
     opt->expected_tokens = CONTEXT;
+    s->options.log = say;
+    choose_prefixes(s);
     SL_TRY(open_template(s, err));
+    SL_TRY(open_tokenizer(s, err));
     SL_TRY(cli_engine_open(&s->engine, NULL, s->model, &s->engine_options, err));
-    if (!sl_engine_tokenizer(s->engine)) {
-        return SL_FAIL(err, SL_EFORMAT, "%s: no tokenizer is there", s->model);
-    }
     cli_interrupt_catch();
     SL_TRY(sl__server_start(&s->server, &s->options, s->engine, s->tmpl, err));
     say_where(s);
@@ -99,6 +144,14 @@ static bool parse(const cli_call *call, serve *s, int *code)
          "the model's name in answers (default: its file's)", NULL},
         {0, "cors", "ORIGIN", CLI_TEXT, &o->cors, 0, 0, NULL,
          "a site whose pages may use the server ('*': any)", NULL},
+        {0, "prefix-memory", "SIZE", CLI_SIZE, &o->prefix_memory_bytes, 0, 0, NULL,
+         "prompts kept in memory (default: 256M, less of a small budget)", NULL},
+        {0, "prefix-disk", "SIZE", CLI_SIZE, &o->prefix_disk_bytes, 0, 0, NULL,
+         "prompts kept on the disk, for the next start too (default: 4G)", NULL},
+        {0, "prefix-folder", "FOLDER", CLI_TEXT, &o->prefixes, 0, 0, NULL,
+         "where (default: prompts, in the user's cache folder)", NULL},
+        {0, "no-prefixes", NULL, CLI_FLAG, &s->no_prefixes, 0, 0, NULL,
+         "keep none: every prompt is read from its beginning", NULL},
     };
     cli_option engine_options[CLI_ENGINE_OPTIONS];
     cli_engine_table(engine_options, &s->engine_options);
@@ -135,6 +188,8 @@ static int run_command(const cli_call *call)
     sl__server_stop(s.server);
     sl_engine_close(s.engine);
     sl_template_close(s.tmpl);
+    sl_vocabulary_destroy(s.words);
+    sl_tokenizer_close(s.tok);
     return status == SL_OK ? CLI_OK : cli_fail_error(&err);
 }
 

@@ -121,13 +121,18 @@ static bool make_folder(const char *path)
     return mkdir(path, 0700) == 0 || sl__file_is_dir(path);
 }
 
-bool cli_probe_file(char out[SL_PATH_MAX])
+bool cli_cache_folder(char out[SL_PATH_MAX], const char *name)
 {
     char home[SL_PATH_MAX], folder[SL_PATH_MAX];
     if (!cli_cache_home(home, sizeof home)) return false;
     return sl__path_join(folder, sizeof folder, home, "sluice", NULL) == SL_OK &&
            make_folder(home) && make_folder(folder) &&
-           sl__path_join(out, SL_PATH_MAX, folder, "disks.json", NULL) == SL_OK;
+           sl__path_join(out, SL_PATH_MAX, folder, name, NULL) == SL_OK;
+}
+
+bool cli_probe_file(char out[SL_PATH_MAX])
+{
+    return cli_cache_folder(out, "disks.json");
 }
 
 /* ---- the demo -------------------------------------------------------------------------------- */

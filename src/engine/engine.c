@@ -283,6 +283,11 @@ void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
     add_roundings(engine, info);
 }
 
+void sl_engine_experts_get(const sl_engine *engine, sl_expert_map *map)
+{
+    sl__cache_map(engine->run.cache, map);
+}
+
 void sl_engine_stats_get(const sl_engine *engine, sl_stats *stats)
 {
     sl__cache_stats cache;

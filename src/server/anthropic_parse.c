@@ -192,7 +192,8 @@ static sl_status parse_choice(const json_t *body, api_request *r, sl_error *err)
     r->must_call = true;
     if (is_type(choice, "any")) return SL_OK;
     if (!is_type(choice, "tool") || !name) {
-        return SL_FAIL(err, SL_EINVAL, "tool_choice: expected the type auto, any, none, or tool "
+        return SL_FAIL(err, SL_EINVAL,
+                       "tool_choice: expected the type auto, any, none, or tool "
                        "with a name");
     }
     r->one_call = true;
@@ -207,7 +208,8 @@ static sl_status parse_format(const json_t *body, api_request *r, sl_error *err)
     json_t *schema = json_object_get(format, "schema");
     if (!format) return SL_OK;
     if (!is_type(format, "json_schema") || !schema) {
-        return SL_FAIL(err, SL_EINVAL, "output_config.format: expected the type json_schema and a "
+        return SL_FAIL(err, SL_EINVAL,
+                       "output_config.format: expected the type json_schema and a "
                        "schema");
     }
     r->json = true;

@@ -17,7 +17,7 @@
 typedef struct api_model {
     const char *name;
     const sl_tokenizer *tok;
-    const sl_template *tmpl; /* NULL: there is no chat */
+    const sl_template *tmpl;    /* NULL: there is no chat */
     const sl_vocabulary *words; /* for grammars; NULL: the tokenizer is of no such kind */
     sl_tool_form tool_form;     /* in which the model writes calls */
     sl_generation_defaults defaults;
@@ -35,11 +35,11 @@ typedef struct api_request {
     sl_generation_options options;
     char **stops; /* ended by NULL; owned */
     /* The form of the answer. */
-    bool json;        /* a JSON object, */
-    json_t *schema;   /* by this schema; NULL: any; owned */
-    bool must_call;   /* a tool, */
-    char *call_name;  /* of this name; NULL: any; owned */
-    bool one_call;    /* at most one */
+    bool json;       /* a JSON object, */
+    json_t *schema;  /* by this schema; NULL: any; owned */
+    bool must_call;  /* a tool, */
+    char *call_name; /* of this name; NULL: any; owned */
+    bool one_call;   /* at most one */
 } api_request;
 void api_request_free(api_request *r);
 

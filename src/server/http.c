@@ -180,6 +180,10 @@ static void add_headers(const exchange *x, struct MHD_Response *response, const 
     MHD_add_response_header(response, "Cache-Control", "no-store");
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     if (x->streaming) MHD_add_response_header(response, "X-Accel-Buffering", "no");
+    if (x->policy) {
+        MHD_add_response_header(response, "Content-Security-Policy", x->policy);
+        MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
+    }
     if (!opt->cors) return;
     const char *wanted = header(x, "Access-Control-Request-Headers");
     MHD_add_response_header(response, "Access-Control-Allow-Origin", opt->cors);

@@ -12,7 +12,7 @@ struct sl__server {
     api_model model;
     scheduler *scheduler;
     sl_prefix_cache *prefixes; /* likewise; NULL: none */
-    sl_engine *engine; /* the scheduler's; for what does not change */
+    sl_engine *engine;         /* the scheduler's; for what does not change */
     struct MHD_Daemon *daemon;
     uint16_t port;
     bool loopback;
@@ -40,8 +40,9 @@ struct exchange {
     stream *out;
     job *j;
     bool streaming;
-    unsigned status;  /* 0: nothing is answered yet */
-    const char *type; /* static */
+    unsigned status;    /* 0: nothing is answered yet */
+    const char *type;   /* static */
+    const char *policy; /* of a page's content; static; NULL: none */
     sl__buffer bytes;
     const void *fixed; /* instead of bytes: static ones */
     size_t fixed_size;

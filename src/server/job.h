@@ -55,8 +55,8 @@ struct job {
     sl_session *session;
     sl_generation *generation;
     float *logits;
-    int32_t token; /* the next one to evaluate, once the prompt is through */
-    size_t at;     /* of the prompt: what was evaluated */
+    int32_t token;  /* the next one to evaluate, once the prompt is through */
+    size_t at;      /* of the prompt: what was evaluated */
     size_t keep_at; /* where the session is worth keeping; 0: nowhere */
     uint64_t queued_at, began_at, answering_at;
     job_usage usage;

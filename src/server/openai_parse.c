@@ -163,7 +163,8 @@ static sl_status parse_choice(const json_t *body, api_request *r, bool *none, sl
     r->must_call = true;
     if (word && strcmp(word, "required") == 0) return SL_OK;
     if (!name) {
-        return SL_FAIL(err, SL_EINVAL, "tool_choice: expected \"none\", \"auto\", \"required\" or "
+        return SL_FAIL(err, SL_EINVAL,
+                       "tool_choice: expected \"none\", \"auto\", \"required\" or "
                        "{\"type\": \"function\", \"function\": {\"name\": …}}");
     }
     r->one_call = true;

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "server/http.h"
 #include "server/metrics.h"
+#include "server/page.h"
 
 #define ANSWER_BYTES ((size_t)64 << 20)
 #define TEXT_MAX     ((size_t)64 << 20)
@@ -52,7 +53,9 @@ static sl_status parse_body(const exchange *x, json_t **body, sl_error *err)
 
 static void request_error(exchange *x, sl_status status, const sl_error *err)
 {
-    exchange_error(x, status == SL_EFORMAT ? MHD_HTTP_BAD_REQUEST : reply_status(status),
+    exchange_error(x,
+                   status == SL_EFORMAT || status == SL_EUNSUPPORTED ? MHD_HTTP_BAD_REQUEST
+                                                                     : reply_status(status),
                    err->message);
 }
 
@@ -145,6 +148,11 @@ static void metrics(exchange *x)
     metrics_write(&x->bytes, &figures);
     x->status = MHD_HTTP_OK;
     x->type = "text/plain; version=0.0.4; charset=utf-8";
+}
+
+static void engine_experts(exchange *x)
+{
+    exchange_json(x, MHD_HTTP_OK, scheduler_experts_json(x->server->scheduler));
 }
 
 static void engine_state(exchange *x)
@@ -253,6 +261,9 @@ static const route routes[] = {
     {"GET", "/health", health, true},
     {"GET", "/metrics", metrics, false},
     {"GET", "/engine", engine_state, false},
+    {"GET", "/engine/experts", engine_experts, false},
+    {"GET", "/", page_answer, true},
+    {"GET", "/favicon.ico", page_icon, true},
     {"POST", "/tokenize", tokenize, false},
     {"POST", "/detokenize", detokenize, false},
 };

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "server/experts_map.h"
 
 /* Pieces of a prompt end where they would if it were alone: at multiples of this, or of the
  * engine's chunk where that is smaller. */
@@ -20,12 +21,14 @@ struct scheduler {
     sl_engine *engine;
     sl_prefix_cache *prefixes; /* NULL: none */
     sl_engine_info info;
+    experts_map *experts; /* has a lock of its own */
     pthread_t thread;
     pthread_mutex_t lock; /* of what follows, to `figures` */
     pthread_cond_t wake;
     atomic_bool stopping; /* changed under the lock */
     job *first, *last;    /* waiting */
     uint32_t waiting, queue;
+    bool watched; /* somebody asks how the engine is, and it may be at rest */
     scheduler_figures figures;
     /* the thread's own */
     uint32_t parallel, active_count, turn, passes_since, spare_count;
@@ -53,12 +56,24 @@ static void measure_speed(scheduler *s, uint64_t now)
 
 static void publish(scheduler *s)
 {
+    experts_map_update(s->experts);
     pthread_mutex_lock(&s->lock);
     s->figures.active = s->active_count;
     s->figures.answer_tokens = s->answer_tokens;
     sl_engine_stats_get(s->engine, &s->figures.engine);
     measure_speed(s, sl__now_ns());
+    s->watched = false;
     pthread_mutex_unlock(&s->lock);
+}
+
+json_t *scheduler_experts_json(scheduler *s)
+{
+    json_t *value = experts_map_json(s->experts);
+    pthread_mutex_lock(&s->lock);
+    s->watched = true;
+    pthread_cond_signal(&s->wake);
+    pthread_mutex_unlock(&s->lock);
+    return value;
 }
 
 void scheduler_figures_get(scheduler *s, scheduler_figures *out)
@@ -108,6 +123,7 @@ static sl_status on_progress(void *ctx, double done, size_t count)
     (void)done;
     (void)count;
     tick(p->s);
+    publish(p->s); /* a long prompt shows too */
     bool over = atomic_load(&p->j->cancelled) || atomic_load(&p->s->stopping);
     return over ? SL_ECANCELLED : SL_OK;
 }
@@ -367,7 +383,7 @@ static void pass(scheduler *s)
 static bool wait_for_work(scheduler *s)
 {
     pthread_mutex_lock(&s->lock);
-    while (!s->stopping && !s->first && s->active_count == 0)
+    while (!s->stopping && !s->first && !s->watched && s->active_count == 0)
         pthread_cond_wait(&s->wake, &s->lock);
     bool stopping = s->stopping;
     pthread_mutex_unlock(&s->lock);
@@ -431,6 +447,7 @@ static sl_status take_memory(scheduler *s, sl_error *err)
         !s->logits) {
         return SL_FAIL_NOMEM(err, "scheduler");
     }
+    SL_TRY(experts_map_create(&s->experts, s->engine, err));
     for (uint32_t i = 0; i < n; i++) {
         SL_TRY(sl_session_create(&s->all[i], s->engine, err));
         s->spare[i] = s->all[i];
@@ -444,6 +461,7 @@ static void free_scheduler(scheduler *s)
 {
     for (uint32_t i = 0; s->all && i < s->parallel; i++)
         sl_session_destroy(s->all[i]);
+    experts_map_destroy(s->experts);
     free(s->active);
     free(s->spare);
     free(s->all);

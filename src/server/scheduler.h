@@ -11,6 +11,8 @@
 #ifndef SL_SERVER_SCHEDULER_H
 #define SL_SERVER_SCHEDULER_H
 
+#include <jansson.h>
+
 #include "server/job.h"
 
 typedef struct scheduler scheduler;
@@ -26,8 +28,8 @@ typedef struct scheduler_figures {
     sl_engine_info info; /* strings are the engine's */
 } scheduler_figures;
 
-/* The engine is the scheduler's until it is destroyed, and so is the cache of prefixes, which may be
- * NULL; both borrowed. queue: jobs that may wait. */
+/* The engine is the scheduler's until it is destroyed, and so is the cache of prefixes, which may
+ * be NULL; both borrowed. queue: jobs that may wait. */
 sl_status scheduler_create(scheduler **out, sl_engine *engine, sl_prefix_cache *prefixes,
                            uint32_t queue, sl_error *err);
 /* Cancels what is there and waits for its end; nothing is taken any more. NULL is allowed. */
@@ -42,5 +44,7 @@ typedef enum scheduler_answer {
 scheduler_answer scheduler_submit(scheduler *s, job *j);
 
 void scheduler_figures_get(scheduler *s, scheduler_figures *out);
+/* Which experts are in memory, for who watches: as experts_map_json. */
+json_t *scheduler_experts_json(scheduler *s);
 
 #endif

@@ -143,17 +143,31 @@ def completions(server, client):
 
 
 def schema(client):
-    """An answer in the form of a schema where the server can do that; else refused by name."""
+    """Answers held to a form: by a schema, to any object, to a call of a tool."""
     form = {"type": "json_schema", "json_schema": {"name": "light", "schema": ROOM, "strict": True}}
-    try:
-        a = client.chat.completions.create(model="demo", messages=[ASK], temperature=1, seed=3,
-                                           response_format=form, max_tokens=200)
-    except openai.BadRequestError as e:
-        expect("response_format: json_schema is not supported" in str(e), f"{e}")
-        return
+    a = client.chat.completions.create(model="demo", messages=[ASK], temperature=1, seed=3,
+                                       response_format=form, max_tokens=400)
     light = json.loads(a.choices[0].message.content)
     expect(set(light) == {"room", "brightness"} and isinstance(light["room"], str) and
            isinstance(light["brightness"], int), f"{light}")
+    a = client.chat.completions.create(model="demo", messages=HELLO, temperature=0, max_tokens=400,
+                                       response_format={"type": "json_object"})
+    expect(a.choices[0].finish_reason == "length" or
+           isinstance(json.loads(a.choices[0].message.content), dict), f"{a}")
+    refused(lambda: client.chat.completions.create(
+        model="demo", messages=HELLO, response_format={"type": "json_schema", "json_schema": {
+            "name": "x", "schema": {"type": "string", "pattern": "a+"}}}),
+        openai.BadRequestError, "pattern")
+    name = TOOLS[0]["function"]["name"]
+    for choice in ("required", {"type": "function", "function": {"name": name}}):
+        a = client.chat.completions.create(model="demo", messages=HELLO, tools=TOOLS, temperature=1,
+                                           seed=5, tool_choice=choice, max_tokens=600)
+        if a.choices[0].finish_reason == "length":
+            continue
+        calls = a.choices[0].message.tool_calls
+        expect(calls and isinstance(json.loads(calls[0].function.arguments), dict), f"{a}")
+        expect(isinstance(choice, str) or calls[0].function.name == TOOLS[0]["function"]["name"],
+               f"{a}")
 
 
 def errors(server, client):

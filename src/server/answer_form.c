@@ -8,15 +8,18 @@
 static sl_status need_words(const api_model *model, const char *what, sl_error *err)
 {
     if (model->words) return SL_OK;
-    return SL_FAIL(err, SL_EINVAL, "%s: this model's tokenizer is of a kind that cannot be held to "
-                   "a form", what);
+    return SL_FAIL(err, SL_EINVAL,
+                   "%s: this model's tokenizer is of a kind that cannot be held to "
+                   "a form",
+                   what);
 }
 
 static sl_status json_grammar(const api_model *model, const api_request *r, job *j, sl_error *err)
 {
     SL_TRY(need_words(model, "response_format", err));
     if (r->tools) {
-        return SL_FAIL(err, SL_EINVAL, "response_format: not together with tools; tool_choice "
+        return SL_FAIL(err, SL_EINVAL,
+                       "response_format: not together with tools; tool_choice "
                        "\"none\" leaves them out");
     }
     if (!r->schema) return sl_grammar_json(&j->grammar, err);
@@ -66,8 +69,8 @@ static sl_status call_grammar(const api_model *model, const api_request *r, job 
     char *text = json_dumps(tools, JSON_COMPACT);
     json_decref(tools);
     if (!text) return SL_FAIL_NOMEM(err, "tools");
-    const sl_tool_options opt = {.form = model->tool_form, .required = r->must_call,
-                                 .single = r->one_call};
+    const sl_tool_options opt = {
+        .form = model->tool_form, .required = r->must_call, .single = r->one_call};
     sl_status status = sl_grammar_tool_calls(&j->grammar, text, strlen(text), &opt, err);
     free(text);
     return status;
