@@ -7,7 +7,7 @@
  * What may be the beginning of a stop text is held back until it is known not to be one.
  *
  * Where a grammar holds the answer, it masks the logits from the token after </think> on, or from
- * the first one where there is no reasoning.
+ * the first one where there is no reasoning. The blank that models write behind the tag is free.
  */
 #include <jansson.h>
 #include <math.h>
@@ -19,6 +19,7 @@
 #include "text/chat_parse.h"
 
 #define STOPS_MAX      64u
+#define BLANKS_MAX     4u /* tokens between reasoning and an answer that is held */
 #define STOP_BYTES_MAX ((size_t)4096)
 #define HELD_MAX       ((size_t)1 << 20) /* bytes of an answer that may wait */
 
@@ -38,8 +39,10 @@ struct sl_generation {
     sl_token_chance top[SL_TOP_LOGPROBS_MAX];
     sl_constraint *constraint; /* NULL: none */
     float *masked;             /* [vocab_size], with a constraint */
-    bool thinking;             /* the grammar does not hold yet */
-    size_t thought;            /* bytes of the closing tag that the last text ended with */
+    const sl_tokenizer *tok;
+    bool thinking;   /* the grammar does not hold yet, */
+    unsigned blanks; /* nor for so many tokens that are blank */
+    size_t thought;  /* bytes of the closing tag that the last text ended with */
     sl_event_fn fn;
     void *ctx;
     sl_error *err; /* of the present call, for what the parser calls back */
@@ -197,9 +200,27 @@ static bool ends_thinking(sl_generation *g, const char *text, size_t size)
     return false;
 }
 
+/* Whether the likeliest token is blank, and may be. */
+static bool takes_blank(sl_generation *g, const float *logits, int32_t *id)
+{
+    uint32_t best = 0;
+    char *text;
+    size_t size;
+    if (g->blanks == 0) return false;
+    for (uint32_t i = 1; i < g->vocab_size; i++)
+        best = logits[i] > logits[best] ? i : best;
+    *id = (int32_t)best;
+    if (sl_tokenizer_decode(g->tok, id, 1, false, &text, &size, NULL) != SL_OK) return false;
+    bool blank = size > 0 && strspn(text, " \t\r\n") == size;
+    free(text);
+    g->blanks = blank ? g->blanks - 1 : 0;
+    return blank;
+}
+
 static sl_status choose(sl_generation *g, const float *logits, int32_t *id, sl_error *err)
 {
     if (!g->constraint || g->thinking) return sl_sampler_sample(g->sampler, logits, id, err);
+    if (takes_blank(g, logits, id)) return SL_OK;
     memcpy(g->masked, logits, g->vocab_size * sizeof *g->masked);
     SL_TRY(sl_constraint_mask(g->constraint, g->masked, err));
     SL_TRY(sl_sampler_sample(g->sampler, g->masked, id, err));
@@ -320,6 +341,7 @@ static sl_status open_grammar(sl_generation *g, const sl_generation_options *opt
 {
     if (!opt->grammar) return SL_OK;
     g->thinking = opt->chat && opt->thinking;
+    g->blanks = g->thinking ? BLANKS_MAX : 0;
     g->masked = calloc(g->vocab_size, sizeof *g->masked);
     if (!g->masked) return SL_FAIL_NOMEM(err, "logits");
     return sl_constraint_create(&g->constraint, opt->grammar, opt->vocabulary, g->vocab_size,
@@ -373,6 +395,7 @@ sl_status sl_generation_create(sl_generation **out, const sl_tokenizer *tok, uin
     g->logprobs = opt->logprobs;
     g->top_logprobs = opt->logprobs ? opt->top_logprobs : 0;
     g->stop = -1;
+    g->tok = tok;
     g->fn = opt->event;
     g->ctx = opt->ctx;
     sl__buffer_init(&g->held, HELD_MAX);

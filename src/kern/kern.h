@@ -94,8 +94,11 @@ typedef struct sl__fit_start {
     float scale, minimum;
 } sl__fit_start;
 
+#define SL_BF16_TOKENS_MAX 16u
+
 typedef struct sl__kern {
-    uint64_t bf16_tokens; /* of a block of tokens rounded to bf16: 1 where they lie as rows */
+    uint64_t bf16_tokens; /* of a block of tokens rounded to bf16: 1 where they lie as rows; at most
+                           * SL_BF16_TOKENS_MAX */
     const char *level; /* "ref", "avx2", … : as sl_cpu_level_name has it */
 
     /* out[cols] = row r as float. exact */

@@ -112,6 +112,16 @@ bool sl__experts_take_q8(const sl__moe *moe)
     return moe->layout && first_takes(moe, SL_ROUND_Q8);
 }
 
+bool sl__first_takes_bf16(const sl__expert_layout *layout, sl_activations activations,
+                          uint32_t hidden)
+{
+    const sl__rounding gate = sl__part_rounding(layout, SL_PART_GATE, activations);
+    const sl__rounding up = sl__part_rounding(layout, SL_PART_UP, activations);
+    bool absent = layout->part[SL_PART_UP].rows == 0;
+    return gate == SL_ROUND_BF16 && (absent || up == SL_ROUND_BF16) &&
+           sl__bf16_bytes(hidden, 1) <= hidden * sizeof(float);
+}
+
 bool sl__experts_fused(const sl__moe_desc *m, const sl__expert_layout *layout,
                        sl_activations activations)
 {
@@ -162,7 +172,10 @@ static struct job gather(const sl__moe *moe, uint32_t expert)
                       .rows = s->moe.rows + (size_t)first * hidden,
                       .inner = s->moe.inner + (size_t)first * 2 * moe->m->intermediate};
     if (sl__experts_take_q8(moe)) job.q8 = gather_q8(moe, first, job.n);
-    if (first_takes(moe, SL_ROUND_BF16)) {
+    const bool alone = sl__first_takes_bf16(moe->layout, moe->run->activations, hidden);
+    if (alone) { /* the floats are needed by nobody until the second products put some there */
+        job.bf16 = (char *)job.rows;
+    } else if (first_takes(moe, SL_ROUND_BF16)) {
         job.bf16 = s->moe.bf16_rows + sl__rounded_bytes(SL_ROUND_BF16, hidden, first);
     }
     const sl__rounding down = rounding_of(moe, SL_PART_DOWN);
@@ -172,7 +185,7 @@ static struct job gather(const sl__moe *moe, uint32_t expert)
         char *inner = down == SL_ROUND_Q8 ? s->moe.q8_inner : s->moe.bf16_inner;
         job.inner_rounded = inner + sl__rounded_bytes(down, moe->m->intermediate, first);
     }
-    for (uint32_t r = 0; r < job.n && !is_fused(moe); r++) {
+    for (uint32_t r = 0; r < job.n && !is_fused(moe) && !alone; r++) {
         memcpy(job.rows + (size_t)r * hidden,
                s->normed + (size_t)s->moe.token[first + r] * hidden, hidden * sizeof(float));
     }
@@ -229,17 +242,50 @@ static void add_out_bias(void *ctx, uint32_t index, uint32_t worker)
     run->kern.axpy(job->rows + (size_t)index * hidden, 1.0f, bias, hidden);
 }
 
+struct gathering {
+    const sl__moe *moe;
+    const struct job *job;
+    const uint32_t *token; /* of each row */
+};
+
+/* The rows of a block, gathered and rounded. */
+static void gather_bf16(void *ctx, uint32_t index, uint32_t worker)
+{
+    const struct gathering *g = ctx;
+    const sl__run *run = g->moe->run;
+    const uint32_t hidden = run->desc->hidden, step = (uint32_t)run->kern.bf16_tokens;
+    const uint32_t first = index * step, left = g->job->n - first, n = left < step ? left : step;
+    float *rows = sl__worker_scratch(run, worker);
+    for (uint32_t r = 0; r < n; r++) {
+        memcpy(rows + (size_t)r * hidden,
+               run->scratch.normed + (size_t)g->token[first + r] * hidden, hidden * sizeof *rows);
+    }
+    run->kern.round_bf16(rows, hidden, hidden, n,
+                         g->job->bf16 + sl__rounded_bytes(SL_ROUND_BF16, hidden, first));
+}
+
+/* The rows of an expert as bf16. */
+static void round_rows(const sl__moe *moe, const struct job *job, uint32_t expert)
+{
+    const sl__run *run = moe->run;
+    const uint32_t hidden = run->desc->hidden, step = (uint32_t)run->kern.bf16_tokens;
+    struct gathering g = {moe, job, run->scratch.moe.token + run->scratch.moe.first[expert]};
+    if (job->bf16 != (char *)job->rows) {
+        sl__round(run, SL_ROUND_BF16, job->rows, hidden, hidden, job->n, job->bf16);
+        return;
+    }
+    sl__run_parallel(run, gather_bf16, &g, (job->n + step - 1) / step,
+                     (uint64_t)job->n * hidden * 4);
+}
+
 /* From the tokens to what the second products are of. */
 static void run_first(const sl__moe *moe, const sl__expert_ref *refs, const struct job *jobs,
                       uint32_t count)
 {
     sl__product in[2 * SL_EXPERT_BATCH_MAX];
-    uint32_t in_count = 0, width = moe->m->intermediate, hidden = moe->run->desc->hidden;
+    uint32_t in_count = 0, width = moe->m->intermediate;
     for (uint32_t i = 0; i < count; i++) {
-        if (jobs[i].bf16) {
-            sl__round(moe->run, SL_ROUND_BF16, jobs[i].rows, hidden, hidden, jobs[i].n,
-                      jobs[i].bf16);
-        }
+        if (jobs[i].bf16) round_rows(moe, &jobs[i], refs[i].expert);
         in_count += first_products(moe, &refs[i], &jobs[i], in + in_count);
     }
     sl__products(moe->run, in, in_count);

@@ -41,6 +41,10 @@ sl__rounding sl__part_rounding(const sl__expert_layout *layout, sl__expert_part 
  * rounded to 8 bits. */
 bool sl__experts_take_q8(const sl__moe *moe);
 
+/* Whether gate and up take nothing but bf16, which has room where their floats would be. */
+bool sl__first_takes_bf16(const sl__expert_layout *layout, sl_activations activations,
+                          uint32_t hidden);
+
 /* Whether what the second products are of, rounded to bf16, has room in the place of up. */
 static inline bool sl__bf16_inner_fits(const sl__moe_desc *m)
 {

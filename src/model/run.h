@@ -104,7 +104,7 @@ typedef struct sl__scratch {
         char *q8_inner;    /* [T·top_k]: what the second products are of */
         char *q8_shared;   /* [T]: the same of the shared expert */
         /* Rounded to bf16, rows of sl__bf16_row numbers; NULL where nothing is. */
-        char *bf16_rows;   /* [T·top_k]: tokens gathered by expert */
+        char *bf16_rows;   /* [T·top_k]: tokens gathered by expert, where rows has no room for them */
         char *bf16_inner;  /* [T·top_k]: what the second products are of, where it has no room in
                             * inner */
         float *shared_gate, *shared_up; /* [T, shared_intermediate] */
@@ -125,7 +125,8 @@ typedef struct sl__scratch_needs {
     uint32_t tokens, context, threads;
     bool rounded;       /* products may take their input rounded, */
     bool q8_experts;    /* experts of some layer to 8 bits, */
-    bool bf16_experts;  /* or to bf16 */
+    bool bf16_experts;  /* or to bf16, */
+    bool bf16_beside;   /* with gate or up beside a part that takes floats */
     bool plain_experts; /* experts of some layer have floats between their products */
 } sl__scratch_needs;
 sl__scratch_needs sl__scratch_needs_of(const sl__model_desc *desc, const sl__store *store,

@@ -88,7 +88,7 @@ static void lay_moe_rounded(struct cursor *c, sl__scratch *s, const sl__moe_desc
     s->moe.q8_rows = take(c, q8, row);
     s->moe.q8_inner = take(c, q8, sl__q8_row_bytes(m->intermediate));
     s->moe.q8_shared = take(c, s->tokens, sl__q8_row_bytes(m->shared_intermediate));
-    s->moe.bf16_rows = take(c, bf16, sl__bf16_bytes(hidden, 1));
+    s->moe.bf16_rows = take(c, needs->bf16_beside ? bf16 : 0, sl__bf16_bytes(hidden, 1));
     if (sl__bf16_inner_fits(m)) bf16 = 0;
     s->moe.bf16_inner = take(c, bf16, sl__bf16_bytes(m->intermediate, 1));
 }
@@ -167,6 +167,7 @@ static size_t worker_floats(const sl__model_desc *desc, const sl__scratch_needs 
     if (needs->rounded) {
         most = larger(most, sl__kern_q8_tmp(desc->hidden, tokens) + SL_FUSED_FLOATS);
     }
+    if (needs->bf16_experts) most = larger(most, (size_t)SL_BF16_TOKENS_MAX * desc->hidden);
     for (uint32_t i = 0; i < desc->layer_count; i++) {
         const sl__layer_desc *l = &desc->layers[i];
         most = larger(most, sl__kern_matmul_tmp(l->moe.intermediate, tokens));
@@ -278,6 +279,8 @@ sl__scratch_needs sl__scratch_needs_of(const sl__model_desc *desc, const sl__sto
             sl__rounding to = sl__part_rounding(layout, (sl__expert_part)p, activations);
             needs.q8_experts |= to == SL_ROUND_Q8;
             needs.bf16_experts |= to == SL_ROUND_BF16;
+            needs.bf16_beside |= to == SL_ROUND_BF16 && p != SL_PART_DOWN &&
+                                 !sl__first_takes_bf16(layout, activations, desc->hidden);
         }
     }
     return needs;

@@ -158,15 +158,15 @@ def schema(client):
         model="demo", messages=HELLO, response_format={"type": "json_schema", "json_schema": {
             "name": "x", "schema": {"type": "string", "pattern": "a+"}}}),
         openai.BadRequestError, "pattern")
-    name = TOOLS[0]["function"]["name"]
+    name = TOOL["function"]["name"]
     for choice in ("required", {"type": "function", "function": {"name": name}}):
-        a = client.chat.completions.create(model="demo", messages=HELLO, tools=TOOLS, temperature=1,
+        a = client.chat.completions.create(model="demo", messages=HELLO, tools=[TOOL], temperature=1,
                                            seed=5, tool_choice=choice, max_tokens=600)
         if a.choices[0].finish_reason == "length":
             continue
         calls = a.choices[0].message.tool_calls
         expect(calls and isinstance(json.loads(calls[0].function.arguments), dict), f"{a}")
-        expect(isinstance(choice, str) or calls[0].function.name == TOOLS[0]["function"]["name"],
+        expect(isinstance(choice, str) or calls[0].function.name == name,
                f"{a}")
 
 
