@@ -19,7 +19,7 @@ size_t sl__kern_q8_tmp(uint32_t cols, uint32_t tokens)
 {
     (void)cols;
     (void)tokens;
-    return SL_Q8_TMP;
+    return SL_Q8_TMP > SL_Q8_ROWS_TMP ? SL_Q8_TMP : SL_Q8_ROWS_TMP;
 }
 
 size_t sl__kern_delta_tmp(uint32_t dk, uint32_t dv)

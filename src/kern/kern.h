@@ -113,6 +113,17 @@ typedef struct sl__kern {
                             uint32_t cols, const void *x, uint32_t tokens, float *y,
                             size_t y_stride, float *tmp);
 
+    /* The same for weights in rows of the types sl__dtype_has_q8_rows. A run is 16 columns of a row
+     * with one scale and, of some types, one addend: a weight is scale · code + addend there
+     * (body_row_codes.h). With lanes s[0..15] = 0, for run k = 0 … 3 of group g, g increasing,
+     *     s[4k + g % 4] += (scale * step) * dot           dot = Σ code of w · code of x, an integer
+     *     s[4k + g % 4] += addend * (step * sums[k])      where the type has addends
+     * each product and each sum rounded; runs that begin behind the last column count for nothing.
+     * Then s is folded as a dot product's lanes are. tmp: at least sl__kern_q8_tmp(cols, tokens)
+     * floats of the caller's. exact */
+    void (*matmul_q8)(const sl__rows *w, uint32_t rows, uint32_t cols, const void *x,
+                      uint32_t tokens, float *y, size_t y_stride, float *tmp);
+
     /* The dot product above, both sides float. exact */
     float (*dot)(const float *a, const float *b, uint32_t n);
 

@@ -10,7 +10,7 @@
 #include "sluice.h"
 
 static const ck_kernel *const families[] = {
-    ck_weights, ck_panels, ck_vectors, ck_activations, ck_attention, ck_delta,
+    ck_weights, ck_panels, ck_rows_q8, ck_vectors, ck_activations, ck_attention, ck_delta,
 };
 #define FAMILIES (sizeof families / sizeof families[0])
 

@@ -82,6 +82,14 @@ static void between_rows(const sl__rows *w, uint32_t rows, uint32_t cols, const 
     if (tokens > 1 && y_stride > rows) y[rows] = NAN;
 }
 
+/* One token's lanes are added up in another order than those of several. */
+static void other_order(const sl__rows *w, uint32_t rows, uint32_t cols, const void *x,
+                        uint32_t tokens, float *y, size_t y_stride, float *tmp)
+{
+    good.matmul_q8(w, rows, cols, x, tokens, y, y_stride, tmp);
+    if (tokens == 1) y[rows - 1] = nextafterf(y[rows - 1], INFINITY);
+}
+
 static const ck_kernel *find(const ck_kernel *family, const char *name)
 {
     while (family->name && strcmp(family->name, name) != 0)
@@ -113,8 +121,8 @@ static bool is_found(const ck_kernel *kernel, const sl__kern *kern)
 unsigned ck_self(void)
 {
     good = ck_levels[0];
-    sl__kern wrong[10];
-    for (unsigned i = 0; i < 10; i++) {
+    sl__kern wrong[11];
+    for (unsigned i = 0; i < 11; i++) {
         wrong[i] = good;
         wrong[i].level = "wrong";
     }
@@ -128,16 +136,18 @@ unsigned ck_self(void)
     wrong[7].silu = too_far_off;
     wrong[8].matmul = varying;
     wrong[9].matmul = between_rows;
+    wrong[10].matmul_q8 = other_order;
     unsigned missed = 0;
-    for (unsigned i = 0; i < 10; i++) {
+    for (unsigned i = 0; i < 11; i++) {
         const ck_kernel *kernel = i < 5   ? find(ck_vectors, "axpy")
                                   : i < 7 ? find(ck_vectors, "rms_norm")
                                   : i < 8 ? find(ck_activations, "silu")
-                                          : find(ck_weights, "matmul");
+                                  : i < 10 ? find(ck_weights, "matmul")
+                                           : find(ck_rows_q8, "matmul_q8");
         if (is_found(kernel, &wrong[i])) continue;
         printf("FAILED  wrong kernel %u (%s) was not found\n", i, kernel->name);
         missed++;
     }
-    printf("%u of 10 wrong kernels are found\n", 10 - missed);
+    printf("%u of 11 wrong kernels are found\n", 11 - missed);
     return missed;
 }

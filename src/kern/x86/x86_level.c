@@ -8,11 +8,13 @@ void sl__kern_avx2(sl__kern *kern)
     sl__kern_avx2_attention(kern);
     sl__kern_avx2_delta(kern);
     sl__kern_avx2_panels(kern);
+    sl__kern_avx2_rows(kern);
 }
 
 void sl__kern_avxvnni(sl__kern *kern)
 {
     sl__kern_avxvnni_panels(kern);
+    sl__kern_avxvnni_rows(kern);
 }
 
 void sl__kern_avx512(sl__kern *kern)
@@ -22,11 +24,13 @@ void sl__kern_avx512(sl__kern *kern)
     sl__kern_avx512_elementwise(kern);
     sl__kern_avx512_delta(kern);
     sl__kern_avx512_panels(kern);
+    sl__kern_avx512_rows(kern);
 }
 
 void sl__kern_avx512vnni(sl__kern *kern)
 {
     sl__kern_avx512vnni_panels(kern);
+    sl__kern_avx512vnni_rows(kern);
 }
 
 void sl__kern_amx(sl__kern *kern)
