@@ -224,14 +224,16 @@ static bool rounds(const sl_engine *engine)
 {
     const sl__run *run = &engine->run;
     if (run->activations != SL_ACTIVATIONS_Q8) return false;
-    if (run->model[SL_ROLE_HEAD].panels) return true;
+    if (sl__takes_q8(run, &run->model[SL_ROLE_HEAD])) return true;
     for (uint32_t i = 0; i < engine->desc.layer_count; i++) {
         const sl__expert_layout *layout = sl__store_expert_layout(engine->store, i);
         for (uint32_t p = 0; layout && p < SL_PART_COUNT; p++) {
-            if (layout->part[p].panels) return true;
+            if (sl__part_has_q8(&layout->part[p])) return true;
         }
         for (uint32_t r = 0; r < SL_ROLE_LAYER_COUNT; r++) {
-            if (run->layers[i][r].panels) return true;
+            /* Of these a head's keys and values are multiplied by their own. */
+            if (r == SL_ROLE_MLA_KV_UP) continue;
+            if (sl__takes_q8(run, &run->layers[i][r])) return true;
         }
     }
     return false;

@@ -119,8 +119,8 @@ typedef struct sl__kern {
      *     s[4k + g % 4] += (scale * step) * dot           dot = Σ code of w · code of x, an integer
      *     s[4k + g % 4] += addend * (step * sums[k])      where the type has addends
      * each product and each sum rounded; runs that begin behind the last column count for nothing.
-     * Then s is folded as a dot product's lanes are. tmp: at least sl__kern_q8_tmp(cols, tokens)
-     * floats of the caller's. exact */
+     * Then s is folded as a dot product's lanes are. tmp: at least
+     * sl__kern_q8_rows_tmp(cols, tokens) floats of the caller's. exact */
     void (*matmul_q8)(const sl__rows *w, uint32_t rows, uint32_t cols, const void *x,
                       uint32_t tokens, float *y, size_t y_stride, float *tmp);
 
@@ -240,6 +240,7 @@ static inline size_t sl__q8_row_bytes(uint32_t cols)
 
 size_t sl__kern_matmul_tmp(uint32_t cols, uint32_t tokens);
 size_t sl__kern_q8_tmp(uint32_t cols, uint32_t tokens);
+size_t sl__kern_q8_rows_tmp(uint32_t cols, uint32_t tokens);
 size_t sl__kern_delta_tmp(uint32_t dk, uint32_t dv);
 
 /* Floats of a row of attend's partial result: the sum of values, in whole panels, the largest score

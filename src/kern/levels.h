@@ -18,13 +18,11 @@
 #define SL_Q8_TMP \
     (32u * 32u + 2u * (2u * (16u * SL_GROUP / sizeof(float) + 2u * 16u) + 4u * 16u * 16u) + 16u)
 
-/* Tokens and scratch of matmul_q8: a strip of 16 rows × 8 spans of 256 columns, opened by runs of
- * 16 columns, each with scales and addends; inputs of 8 tokens in as many columns, with three
- * numbers a run; the lanes of all tokens; alignment. */
+/* Scratch of matmul_q8: a strip of 16 rows × 8 spans of 256 columns, opened by runs of 16 columns,
+ * each with scales and addends; inputs of 8 tokens in as many columns, with three numbers a run;
+ * alignment; and the lanes of so many tokens of 16 rows. */
+#define SL_Q8_STRIP_TMP   (16u * 8u * (6u * 16u) + 8u * 8u * (256u / 4u + 3u * 16u) + 16u)
 #define SL_Q8_ROWS_TOKENS 64u
-#define SL_Q8_ROWS_TMP                                            \
-    (16u * 8u * (6u * 16u) + 8u * 8u * (256u / 4u + 3u * 16u) +   \
-     SL_Q8_ROWS_TOKENS * 16u * 16u + 16u)
 
 /* What attention's tmp is made of: queries, scaled; scores; a partial result; a panel of DEPTH
  * rows. Rows of scores are longer than a span, so that rows do not lie a power of two apart. */

@@ -85,7 +85,8 @@ static sl__weight part_of(const sl__moe *moe, const sl__expert_ref *ref, sl__exp
 
 static bool part_takes_q8(const sl__moe *moe, sl__expert_part part)
 {
-    return moe->layout->part[part].panels && moe->run->activations == SL_ACTIVATIONS_Q8;
+    return sl__part_has_q8(&moe->layout->part[part]) &&
+           moe->run->activations == SL_ACTIVATIONS_Q8;
 }
 
 bool sl__experts_take_q8(const sl__moe *moe)
@@ -96,9 +97,10 @@ bool sl__experts_take_q8(const sl__moe *moe)
 bool sl__experts_fused(const sl__moe_desc *m, const sl__expert_layout *layout,
                        sl_activations activations)
 {
-    bool panels = layout->part[SL_PART_GATE].panels && layout->part[SL_PART_UP].panels &&
-                  layout->part[SL_PART_DOWN].panels;
-    return activations == SL_ACTIVATIONS_Q8 && panels && m->activation == SL_ACTIVATION_SILU &&
+    bool all = sl__part_has_q8(&layout->part[SL_PART_GATE]) &&
+               sl__part_has_q8(&layout->part[SL_PART_UP]) &&
+               sl__part_has_q8(&layout->part[SL_PART_DOWN]);
+    return activations == SL_ACTIVATIONS_Q8 && all && m->activation == SL_ACTIVATION_SILU &&
            !m->interleaved && !m->expert_bias;
 }
 

@@ -168,6 +168,17 @@ typedef struct sl__weight {
     bool precise;    /* its input is never rounded: it decides what is computed (routers, gates) */
 } sl__weight;
 
+/* Whether there are kernels for it whose inputs are rounded to 8 bits. */
+static inline bool sl__has_q8(sl__dtype type, bool panels, bool transposed)
+{
+    return panels || (!transposed && sl__dtype_has_q8_rows(type));
+}
+
+static inline bool sl__part_has_q8(const sl__matrix_layout *part)
+{
+    return sl__has_q8(part->dtype, part->panels, part->transposed);
+}
+
 /* As kernels see it, from row `first` on; not of one in panels. */
 static inline sl__rows sl__weight_rows(const sl__weight *w, uint32_t first)
 {

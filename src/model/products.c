@@ -12,6 +12,9 @@
 #define TASK_BYTES ((size_t)16 << 10)
 #define TASK_ROWS  8u
 
+/* Where rows are multiplied with inputs of 8 bits, so many are turned round together. */
+#define TASK_Q8_ROWS 16u
+
 /* Of a matrix in panels a task is rows in multiples of this: two panels side by side. */
 #define TASK_PANEL_ROWS (2 * SL_PANEL_ROWS)
 
@@ -103,9 +106,11 @@ static uint32_t task_outputs(const sl__product *p)
         row += w->scale_row_bytes * (w->biases ? 2 : 1) / w->scaling.group_rows;
     }
     size_t output = w->transposed ? row * w->rows / w->cols + 1 : row;
-    uint32_t outputs = outputs_of(w), group = w->transposed ? TASK_COLUMNS
-                                              : w->panels   ? TASK_PANEL_ROWS
-                                                            : TASK_ROWS;
+    uint32_t outputs = outputs_of(w);
+    uint32_t group = w->transposed                       ? TASK_COLUMNS
+                     : w->panels                         ? TASK_PANEL_ROWS
+                     : sl__dtype_has_q8_rows(w->dtype)   ? TASK_Q8_ROWS
+                                                         : TASK_ROWS;
     size_t n = (TASK_BYTES / output + group - 1) / group * group;
     if (n < group) n = group;
     return n < outputs ? (uint32_t)n : outputs;
@@ -117,20 +122,31 @@ static uint32_t task_count(const sl__product *p)
     return (outputs_of(&p->w) + n - 1) / n;
 }
 
+void sl__multiply_q8(const sl__kern *kern, const sl__weight *w, uint32_t first, uint32_t count,
+                     const void *x, uint32_t tokens, float *y, size_t y_stride, float *tmp)
+{
+    if (w->panels) {
+        kern->panel_matmul_q8(w->dtype, (const char *)w->data + (size_t)first * w->row_bytes,
+                              w->row_bytes, count, w->cols, x, tokens, y, y_stride, tmp);
+        return;
+    }
+    const sl__rows rows = sl__weight_rows(w, first);
+    kern->matmul_q8(&rows, count, w->cols, x, tokens, y, y_stride, tmp);
+}
+
 /* Outputs [first, first + count) of a product. */
 static void run_outputs(const sl__run *run, const sl__product *p, const void *q8, uint32_t first,
                         uint32_t count, float *tmp)
 {
     const sl__weight *w = &p->w;
+    if (q8 && sl__takes_q8(run, w)) { /* it may be there for another product */
+        sl__multiply_q8(&run->kern, w, first, count, q8, p->tokens, p->y + first, p->y_stride, tmp);
+        return;
+    }
     if (w->panels) {
         const char *data = (const char *)w->data + (size_t)first * w->row_bytes;
-        if (q8) {
-            run->kern.panel_matmul_q8(w->dtype, data, w->row_bytes, count, w->cols, q8, p->tokens,
-                                      p->y + first, p->y_stride, tmp);
-        } else {
-            run->kern.panel_matmul(w->dtype, data, w->row_bytes, count, w->cols, p->x, p->x_stride,
-                                   p->tokens, p->y + first, p->y_stride, tmp);
-        }
+        run->kern.panel_matmul(w->dtype, data, w->row_bytes, count, w->cols, p->x, p->x_stride,
+                               p->tokens, p->y + first, p->y_stride, tmp);
         return;
     }
     if (w->transposed) {

@@ -38,7 +38,7 @@ typedef struct sl__product {
     const float *x;
     size_t x_stride; /* in floats */
     const void *q8;  /* the same rounded to 8 bits, adjacent (kern.h); NULL: not there, and made
-                      * where it is needed. Weights in panels alone look at it, and not at x */
+                      * where it is needed. Weights that sl__takes_q8 look at it, and not at x */
     float *y;
     size_t y_stride;
     uint32_t tokens;
@@ -113,6 +113,7 @@ typedef struct sl__scratch_needs {
     bool q8;            /* some products take their input rounded to 8 bits, */
     bool q8_experts;    /* and experts of some layer */
     bool plain_experts; /* experts of some layer have floats between their products */
+    bool q8_rows;       /* of the products that round their input some are with weights in rows */
 } sl__scratch_needs;
 sl__scratch_needs sl__scratch_needs_of(const sl__model_desc *desc, const sl__store *store,
                                        sl_activations activations, uint32_t tokens,
@@ -149,13 +150,20 @@ void sl__run_parallel(const sl__run *run, sl__pool_fn fn, void *ctx, uint32_t co
 /* Whether products with the weight take their input rounded to 8 bits. */
 static inline bool sl__takes_q8(const sl__run *run, const sl__weight *w)
 {
-    return w->panels && !w->precise && run->activations == SL_ACTIVATIONS_Q8;
+    return sl__has_q8(w->dtype, w->panels, w->transposed) && !w->precise &&
+           run->activations == SL_ACTIVATIONS_Q8;
 }
 
 /* Rounds rows of x, `cols` numbers each, x_stride apart, to 8 bits: out [rows] of
  * sl__q8_row_bytes(cols). */
 void sl__quantise(const sl__run *run, const float *x, size_t x_stride, uint32_t cols, uint32_t rows,
                   void *out);
+
+/* y[t][i] = row first + i of W · x[t] for i < count: a product with x rounded, of a weight that
+ * sl__takes_q8, in the caller's thread. tmp: the worker's scratch, or what SL_FUSED_FLOATS leave of
+ * it. */
+void sl__multiply_q8(const sl__kern *kern, const sl__weight *w, uint32_t first, uint32_t count,
+                     const void *x, uint32_t tokens, float *y, size_t y_stride, float *tmp);
 
 /* All products of the batch, in any order; outputs must not overlap. Inputs that are rounded must
  * fit into scratch.q8 together, but for those that come with q8. */

@@ -147,7 +147,9 @@ static size_t worker_floats(const sl__model_desc *desc, const sl__scratch_needs 
     const uint32_t tokens = needs->tokens;
     size_t most = sl__kern_matmul_tmp(desc->hidden, tokens);
     if (needs->q8) {
-        most = larger(most, sl__kern_q8_tmp(desc->hidden, tokens) + SL_FUSED_FLOATS);
+        size_t tmp = sl__kern_q8_tmp(desc->hidden, tokens);
+        if (needs->q8_rows) tmp = larger(tmp, sl__kern_q8_rows_tmp(desc->hidden, tokens));
+        most = larger(most, tmp + SL_FUSED_FLOATS);
     }
     for (uint32_t i = 0; i < desc->layer_count; i++) {
         const sl__layer_desc *l = &desc->layers[i];
@@ -250,13 +252,23 @@ sl__scratch_needs sl__scratch_needs_of(const sl__model_desc *desc, const sl__sto
 {
     sl__scratch_needs needs = {.tokens = tokens, .context = context, .threads = threads,
                                .q8 = activations == SL_ACTIVATIONS_Q8};
+    /* Of a pack alone it is plain to see what will be a weight, and that lies in panels mostly. */
+    needs.q8_rows = needs.q8 && !sl__store_is_pack(store);
+    for (size_t i = 0; needs.q8 && i < sl__store_tensor_count(store); i++) {
+        const sl__tensor *tensor = sl__store_tensor_at(store, i);
+        needs.q8_rows |= !tensor->panels && sl__dtype_has_q8_rows(tensor->dtype);
+    }
     for (uint32_t i = 0; i < desc->layer_count; i++) {
         const sl__expert_layout *layout = sl__store_expert_layout(store, i);
         if (!layout) continue;
         bool fused = sl__experts_fused(&desc->layers[i].moe, layout, activations);
         needs.plain_experts |= !fused;
-        for (uint32_t p = 0; p < SL_PART_COUNT; p++)
-            needs.q8_experts |= needs.q8 && layout->part[p].panels;
+        for (uint32_t p = 0; p < SL_PART_COUNT; p++) {
+            const sl__matrix_layout *part = &layout->part[p];
+            bool takes = needs.q8 && sl__part_has_q8(part);
+            needs.q8_experts |= takes;
+            needs.q8_rows |= takes && !part->panels;
+        }
     }
     return needs;
 }

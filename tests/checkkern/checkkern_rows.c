@@ -53,7 +53,7 @@ static void multiply(const sl__kern *kern, const product *p, uint32_t t, uint32_
 
 static float *scratch(ck *k, const product *p, uint32_t tokens)
 {
-    return ck_floats(k, sl__kern_q8_tmp(p->m.cols, tokens));
+    return ck_floats(k, sl__kern_q8_rows_tmp(p->m.cols, tokens));
 }
 
 static sl__q8_group group_at(const product *p, uint32_t t, uint32_t g)
@@ -317,7 +317,7 @@ static void bench_matmul_q8(void)
         .planes = ck_bench_memory(BENCH_BYTES / 8),
         .x = ck_bench_floats(BENCH_COLS * MOST_TOKENS),
         .y = ck_bench_floats(BENCH_ROWS * MOST_TOKENS),
-        .tmp = ck_bench_floats(sl__kern_q8_tmp(BENCH_COLS, MOST_TOKENS)),
+        .tmp = ck_bench_floats(sl__kern_q8_rows_tmp(BENCH_COLS, MOST_TOKENS)),
         .x8 = ck_bench_memory(MOST_TOKENS * sl__q8_row_bytes(BENCH_COLS)),
     };
     ck_levels[0].quantise_rows(b.x, BENCH_COLS, 0, BENCH_COLS, BENCH_COLS, MOST_TOKENS, b.x8);

@@ -23,7 +23,7 @@
 
 #define SPAN         (4 * SL_GROUP)
 #define BLOCK_TOKENS 16u
-_Static_assert(BLOCK_TOKENS *SL_LANES <= SL_Q8_TMP, "tmp");
+_Static_assert(SL_Q8_STRIP_TMP >= BLOCK_TOKENS * SL_LANES, "tmp");
 
 SL_INLINE int32x4_t run_quads(int8x16_t w, int8x16_t x);
 

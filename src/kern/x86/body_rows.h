@@ -605,9 +605,8 @@ static void matmul_q8(const sl__rows *w, uint32_t rows, uint32_t cols, const voi
     const unsigned offset = offset_of(w);
     const inputs8 all = {x, sl__q8_row_bytes(cols), sl__q8_groups(cols),
                          offset ? (unsigned)__builtin_ctz(offset) : 32, rows_have_addends(w)};
-    _Static_assert(64 + sizeof(row_strip) + BLOCK_TOKENS * SL_LANES * SL_VW * sizeof(float) <=
-                       SL_Q8_ROWS_TMP * sizeof(float),
-                   "tmp holds the strip and the lanes");
+    _Static_assert(64 + sizeof(row_strip) <= SL_Q8_STRIP_TMP * sizeof(float),
+                   "tmp holds the strip");
     assert(sl__dtype_has_q8_rows(w->dtype));
     rows_of(w->dtype)(w, rows, cols, &all, tokens, y, y_stride, tmp);
 }
