@@ -38,7 +38,7 @@
 #define TILE_TOKENS  (SL_VW == 16 ? 8u : 4u)
 #define BLOCK_TOKENS SL_Q8_ROWS_TOKENS
 #define FETCH_ROWS   8u /* that are asked for before they are read */
-#define FEW_TOKENS   4u /* which are not worth turning weights round */
+#define FEW_TOKENS   2u /* which are not worth turning weights round */
 
 SL_INLINE ivec quad_dots(code_kind kind, ivec codes, ivec x);
 SL_INLINE ivec run_dots(code_kind kind, ivec s, const ivec w[4], const unsigned char *x);
@@ -223,7 +223,7 @@ SL_INLINE void rows_dot(sl__dtype type, const sl__rows *w, uint32_t r, uint32_t 
     const uint32_t whole = cols & ~(SPAN - 1u);
     const code_kind kind = kind_of(type);
     const bool addends = adds(type, x);
-    vec s[4 * FEW_TOKENS][NV];
+    vec s[4][NV]; /* R · T of them */
     memset(s, 0, sizeof s);
     for (uint32_t c = 0; c < whole; c += SPAN) {
         span_inputs in[FEW_TOKENS];
@@ -260,18 +260,8 @@ SL_INLINE void few_tokens(sl__dtype type, const sl__rows *w, uint32_t rows, uint
         rows_dot(type, w, r, cols, x, y + r, y_stride, 4, 1);
     for (; tokens == 1 && r < rows; r++)
         rows_dot(type, w, r, cols, x, y + r, y_stride, 1, 1);
-    for (; r < rows; r++) {
-        switch (tokens) {
-        case 2:
-            rows_dot(type, w, r, cols, x, y + r, y_stride, 1, 2);
-            break;
-        case 3:
-            rows_dot(type, w, r, cols, x, y + r, y_stride, 1, 3);
-            break;
-        default:
-            rows_dot(type, w, r, cols, x, y + r, y_stride, 1, 4);
-        }
-    }
+    for (; r < rows; r++)
+        rows_dot(type, w, r, cols, x, y + r, y_stride, 1, 2);
 }
 
 /* ---- more tokens ----------------------------------------------------------------------------- */
