@@ -47,7 +47,8 @@ typedef struct inputs8 {
     const unsigned char *row; /* the first token's */
     size_t row_bytes, groups;
     unsigned shift; /* codes of weights are 2^shift too large; 32: they are not */
-    bool addends;   /* weights have some */
+    bool addends;             /* weights have some */
+    const unsigned char *end; /* of the last row of weights */
 } inputs8;
 
 /* What goes with a span of a token, by lane. */
@@ -124,21 +125,28 @@ SL_INLINE const unsigned char *groups_at(const inputs8 *x, uint32_t t, size_t g)
     return x->row + t * x->row_bytes + x->groups * SL_GROUP + g * sizeof(sl__q8_group);
 }
 
-/* A token's last span, where it is not whole, with zeros for what is not there. */
-typedef struct last_span {
-    unsigned char codes[SPAN];
-    sl__q8_group groups[4];
-} last_span;
-
-SL_INLINE void copy_last(const inputs8 *x, uint32_t t, size_t g, unsigned char *codes,
-                         sl__q8_group groups[4])
+/* Four groups of a token, of which the last may not be there and are zeros. */
+SL_INLINE void copy_last(const inputs8 *x, uint32_t t, size_t g, unsigned char codes[SPAN],
+                         span_inputs *in)
 {
     const size_t left = x->groups - g;
+    sl__q8_group groups[4];
     memset(codes, 0, SPAN);
-    memset(groups, 0, 4 * sizeof *groups);
+    memset(groups, 0, sizeof groups);
     memcpy(codes, x->row + t * x->row_bytes + g * SL_GROUP, left * SL_GROUP);
     memcpy(groups, groups_at(x, t, g), left * sizeof *groups);
+    *in = inputs_of(x, (const unsigned char *)groups);
 }
+
+/* A token's last span, where it is not whole. */
+typedef struct last_span {
+    span_inputs in;
+    unsigned char codes[SPAN];
+} last_span;
+
+/* open_last_span of a type. */
+typedef void last_fn(const sl__rows *w, uint32_t r, uint32_t cols, uint32_t c,
+                     const unsigned char *end, span *o);
 
 /* ---- few tokens ------------------------------------------------------------------------------ */
 
@@ -217,8 +225,9 @@ SL_INLINE void fetch_ahead(sl__dtype type, const sl__rows *w, uint32_t r, uint32
 }
 
 /* y of R rows from row r on with T tokens. */
-SL_INLINE void rows_dot(sl__dtype type, const sl__rows *w, uint32_t r, uint32_t cols,
-                        const inputs8 *x, float *y, size_t y_stride, uint32_t R, uint32_t T)
+SL_INLINE void rows_dot(sl__dtype type, last_fn *open_last, const sl__rows *w, uint32_t r,
+                        uint32_t cols, const inputs8 *x, const last_span *last, float *y,
+                        size_t y_stride, uint32_t R, uint32_t T)
 {
     const uint32_t whole = cols & ~(SPAN - 1u);
     const code_kind kind = kind_of(type);
@@ -240,28 +249,28 @@ SL_INLINE void rows_dot(sl__dtype type, const sl__rows *w, uint32_t r, uint32_t 
     }
     for (uint32_t i = 0; whole < cols && i < R; i++) {
         span o;
-        load_any_span(w, r + i, cols, whole, &o);
-        for (uint32_t t = 0; t < T; t++) {
-            last_span last;
-            copy_last(x, t, whole / SL_GROUP, last.codes, last.groups);
-            span_inputs in = inputs_of(x, (const unsigned char *)last.groups);
-            add_span(kind, &o, last.codes, &in, addends, s[i * T + t]);
-        }
+        open_last(w, r + i, cols, whole, x->end, &o);
+        for (uint32_t t = 0; t < T; t++)
+            add_span(kind, &o, last[t].codes, &last[t].in, addends, s[i * T + t]);
     }
     for (uint32_t i = 0; i < R * T; i++)
         y[i % T * y_stride + i / T] = lanes_fold((const float *)s[i]);
 }
 
-SL_INLINE void few_tokens(sl__dtype type, const sl__rows *w, uint32_t rows, uint32_t cols,
-                          const inputs8 *x, uint32_t tokens, float *y, size_t y_stride)
+SL_INLINE void few_tokens(sl__dtype type, last_fn *open_last, const sl__rows *w, uint32_t rows,
+                          uint32_t cols, const inputs8 *x, uint32_t tokens, float *y,
+                          size_t y_stride)
 {
+    last_span last[FEW_TOKENS];
     uint32_t r = 0;
+    for (uint32_t t = 0; cols % SPAN != 0 && t < tokens; t++)
+        copy_last(x, t, cols / SPAN * 4, last[t].codes, &last[t].in);
     for (; tokens == 1 && rows - r >= 4; r += 4)
-        rows_dot(type, w, r, cols, x, y + r, y_stride, 4, 1);
+        rows_dot(type, open_last, w, r, cols, x, last, y + r, y_stride, 4, 1);
     for (; tokens == 1 && r < rows; r++)
-        rows_dot(type, w, r, cols, x, y + r, y_stride, 1, 1);
+        rows_dot(type, open_last, w, r, cols, x, last, y + r, y_stride, 1, 1);
     for (; r < rows; r++)
-        rows_dot(type, w, r, cols, x, y + r, y_stride, 1, 2);
+        rows_dot(type, open_last, w, r, cols, x, last, y + r, y_stride, 1, 2);
 }
 
 /* ---- more tokens ----------------------------------------------------------------------------- */
@@ -353,8 +362,9 @@ static void turn_span(const span *rows, bool addends, row_strip *strip, uint32_t
 
 /* Opens columns [c, end) of `rows` rows from r on; a row that is not there is the last once more.
  */
-SL_INLINE void open_strip(sl__dtype type, const sl__rows *w, uint32_t r, uint32_t rows,
-                          uint32_t cols, uint32_t c, uint32_t end, bool addends, row_strip *strip)
+SL_INLINE void open_strip(sl__dtype type, last_fn *open_last, const sl__rows *w, uint32_t r,
+                          uint32_t rows, uint32_t cols, uint32_t c, uint32_t end, const inputs8 *x,
+                          row_strip *strip)
 {
     for (uint32_t at = 0; c < end; c += SPAN, at++) {
         span row[SL_VW];
@@ -365,9 +375,9 @@ SL_INLINE void open_strip(sl__dtype type, const sl__rows *w, uint32_t r, uint32_
             else if (cols - c >= SPAN)
                 open_span(type, w, from, cols, c, &row[i]);
             else
-                load_any_span(w, from, cols, c, &row[i]);
+                open_last(w, from, cols, c, x->end, &row[i]);
         }
-        turn_span(row, addends, strip, at);
+        turn_span(row, adds(type, x), strip, at);
     }
 }
 
@@ -383,9 +393,7 @@ static void copy_inputs(const inputs8 *x, uint32_t tokens, uint32_t c, uint32_t 
                 memcpy(codes, x->row + t * x->row_bytes + g * SL_GROUP, SPAN);
                 strip->in[t][at] = inputs_of(x, groups_at(x, t, g));
             } else {
-                sl__q8_group groups[4];
-                copy_last(x, t, g, codes, groups);
-                strip->in[t][at] = inputs_of(x, (const unsigned char *)groups);
+                copy_last(x, t, g, codes, &strip->in[t][at]);
             }
         }
     }
@@ -469,16 +477,16 @@ static void any_tile(code_kind kind, bool addends, const row_strip *strip, uint3
 }
 
 /* y of at most BLOCK_TOKENS tokens with up to SL_VW rows. */
-SL_INLINE void strip_matmul(sl__dtype type, const sl__rows *w, uint32_t r, uint32_t rows,
-                            uint32_t cols, const inputs8 *x, uint32_t tokens, float *y,
-                            size_t y_stride, row_strip *strip)
+SL_INLINE void strip_matmul(sl__dtype type, last_fn *open_last, const sl__rows *w, uint32_t r,
+                            uint32_t rows, uint32_t cols, const inputs8 *x, uint32_t tokens,
+                            float *y, size_t y_stride, row_strip *strip)
 {
     float *lanes = (float *)(void *)(strip + 1);
     memset(lanes, 0, (size_t)tokens * SL_LANES * SL_VW * sizeof *lanes);
     for (uint32_t c = 0; c < cols; c += STRIP_COLS) {
         const uint32_t end = cols - c < STRIP_COLS ? cols : c + STRIP_COLS;
         const uint32_t spans = (end - c + SPAN - 1) / SPAN;
-        open_strip(type, w, r, rows, cols, c, end, adds(type, x), strip);
+        open_strip(type, open_last, w, r, rows, cols, c, end, x, strip);
         inputs8 from = *x;
         for (uint32_t t = 0, n; t < tokens; t += n) {
             const uint32_t left = tokens - t, tiles = (left + TILE_TOKENS - 1) / TILE_TOKENS;
@@ -499,12 +507,13 @@ SL_INLINE void strip_matmul(sl__dtype type, const sl__rows *w, uint32_t r, uint3
     }
 }
 
-SL_INLINE void matmul_of(sl__dtype type, const sl__rows *w, uint32_t rows, uint32_t cols,
-                         const inputs8 *x, uint32_t tokens, float *y, size_t y_stride, float *tmp)
+SL_INLINE void matmul_of(sl__dtype type, last_fn *open_last, const sl__rows *w, uint32_t rows,
+                         uint32_t cols, const inputs8 *x, uint32_t tokens, float *y,
+                         size_t y_stride, float *tmp)
 {
     row_strip *strip = (row_strip *)(void *)(((uintptr_t)tmp + 63) / 64 * 64);
     if (tokens <= FEW_TOKENS) {
-        few_tokens(type, w, rows, cols, x, tokens, y, y_stride);
+        few_tokens(type, open_last, w, rows, cols, x, tokens, y, y_stride);
         return;
     }
     for (uint32_t t = 0; t < tokens; t += BLOCK_TOKENS) {
@@ -512,8 +521,8 @@ SL_INLINE void matmul_of(sl__dtype type, const sl__rows *w, uint32_t rows, uint3
         inputs8 block = *x;
         block.row += t * x->row_bytes;
         for (uint32_t r = 0; r < rows; r += SL_VW)
-            strip_matmul(type, w, r, rows - r < SL_VW ? rows - r : SL_VW, cols, &block, n,
-                         y + t * y_stride, y_stride, strip);
+            strip_matmul(type, open_last, w, r, rows - r < SL_VW ? rows - r : SL_VW, cols, &block,
+                         n, y + t * y_stride, y_stride, strip);
     }
 }
 
@@ -522,11 +531,17 @@ typedef void rows_fn(const sl__rows *w, uint32_t rows, uint32_t cols, const inpu
 
 /* An instance of its own for every type that is opened in line. */
 #define ROWS_OF(name, type)                                                                        \
+    static                                                                                         \
+        __attribute__((noinline)) void name##_last(const sl__rows *w, uint32_t r, uint32_t cols,   \
+                                                   uint32_t c, const unsigned char *end, span *o)  \
+    {                                                                                              \
+        open_last_span(type, w, r, cols, c, end, o);                                               \
+    }                                                                                              \
     static __attribute__((noinline)) void name(const sl__rows *w, uint32_t rows, uint32_t cols,    \
                                                const inputs8 *x, uint32_t tokens, float *y,        \
                                                size_t y_stride, float *tmp)                        \
     {                                                                                              \
-        matmul_of(type, w, rows, cols, x, tokens, y, y_stride, tmp);                               \
+        matmul_of(type, name##_last, w, rows, cols, x, tokens, y, y_stride, tmp);                  \
     }
 ROWS_OF(rows_q4_0, SL_Q4_0)
 ROWS_OF(rows_q4_1, SL_Q4_1)
@@ -593,8 +608,14 @@ static void matmul_q8(const sl__rows *w, uint32_t rows, uint32_t cols, const voi
                       uint32_t tokens, float *y, size_t y_stride, float *tmp)
 {
     const unsigned offset = offset_of(w);
-    const inputs8 all = {x, sl__q8_row_bytes(cols), sl__q8_groups(cols),
-                         offset ? (unsigned)__builtin_ctz(offset) : 32, rows_have_addends(w)};
+    uint64_t bytes = 0; /* of a row, without what lies between rows */
+    inputs8 all = {.row = x,
+                   .row_bytes = sl__q8_row_bytes(cols),
+                   .groups = sl__q8_groups(cols),
+                   .shift = offset ? (unsigned)__builtin_ctz(offset) : 32,
+                   .addends = rows_have_addends(w)};
+    assert(sl__dtype_row_bytes(w->dtype, cols, &bytes) && rows > 0);
+    all.end = (const unsigned char *)w->data + (rows - 1) * w->row_bytes + bytes;
     _Static_assert(64 + sizeof(row_strip) <= SL_Q8_STRIP_TMP * sizeof(float),
                    "tmp holds the strip");
     assert(sl__dtype_has_q8_rows(w->dtype));

@@ -644,31 +644,10 @@ SL_INLINE unsigned span_bytes(sl__dtype type) /* of the types that are opened in
     }
 }
 
-SL_INLINE void open_blocks_32(sl__dtype type, const unsigned char *p, span *o)
+/* The scales of GGUF's blocks. */
+SL_INLINE void open_scales(sl__dtype type, const unsigned char *p, span *o)
 {
     const size_t bytes = span_bytes(type) / 8;
-    const bool minimum = type == SL_Q4_1 || type == SL_Q5_1;
-    const size_t skip = bytes - (type == SL_Q8_0 ? 32 : 16);
-    for (unsigned g = 0; g < 4; g++)
-        o->code[g] = codes_32(type, p, bytes, skip, g);
-    if (type == SL_MXFP4_BLOCK)
-        scales_mxfp4_block(p, o);
-    else
-        o->scale = of_block_halves(p, bytes);
-    if (minimum) o->addend = of_block_halves(p + 2, bytes);
-}
-
-/* Opens the span of row r that begins with column c, all of it there. Small where type is a
- * constant. */
-SL_INLINE void open_span(sl__dtype type, const sl__rows *w, uint32_t r, uint32_t cols, uint32_t c,
-                         span *o)
-{
-    const unsigned char *p =
-        (const unsigned char *)w->data + r * w->row_bytes + (size_t)(c / SPAN) * span_bytes(type);
-    if (!opens_in_line(type)) {
-        load_any_span(w, r, cols, c, o);
-        return;
-    }
     switch (type) {
     case SL_Q2_K:
         scales_q2_k(p, o);
@@ -686,26 +665,118 @@ SL_INLINE void open_span(sl__dtype type, const sl__rows *w, uint32_t r, uint32_t
     case SL_IQ4_XS:
         scales_iq4_xs(p, o);
         break;
-    case SL_MXFP4:
-        scales_mxfp4(w, r, c, o);
-        break;
-    case SL_AFFINE2:
-    case SL_AFFINE4:
-    case SL_AFFINE8:
-        scales_affine(type, w, r, c, o);
+    case SL_MXFP4_BLOCK:
+        scales_mxfp4_block(p, o);
         break;
     default:
-        open_blocks_32(type, p, o);
+        o->scale = of_block_halves(p, bytes);
+        if (has_addends(type)) o->addend = of_block_halves(p + 2, bytes);
+    }
+}
+
+SL_INLINE void open_codes_of(sl__dtype type, const unsigned char *p, span *o)
+{
+    const size_t bytes = span_bytes(type) / 8, quarter = span_bytes(type) / 4;
+    for (unsigned g = 0; g < 4; g++) {
+        switch (type) {
+        case SL_Q2_K:
+        case SL_Q3_K:
+        case SL_Q4_K:
+        case SL_Q5_K:
+        case SL_Q6_K:
+            o->code[g] = codes_256(type, p, g);
+            break;
+        case SL_IQ4_XS:
+            o->code[g] = codes_32(type, p + 8, 16, 0, g);
+            break;
+        case SL_AFFINE2:
+        case SL_AFFINE4:
+        case SL_AFFINE8:
+        case SL_MXFP4:
+            o->code[g] = codes_affine(type, p + g * quarter);
+            break;
+        default:
+            o->code[g] = codes_32(type, p, bytes, bytes - (type == SL_Q8_0 ? 32 : 16), g);
+        }
+    }
+}
+
+/* Opens the span of row r that begins with column c, all of it there. Small where type is a
+ * constant. */
+SL_INLINE void open_span(sl__dtype type, const sl__rows *w, uint32_t r, uint32_t cols, uint32_t c,
+                         span *o)
+{
+    const unsigned char *p =
+        (const unsigned char *)w->data + r * w->row_bytes + (size_t)(c / SPAN) * span_bytes(type);
+    if (!opens_in_line(type)) {
+        load_any_span(w, r, cols, c, o);
         return;
     }
-    for (unsigned g = 0; g < 4; g++) {
-        if (type == SL_IQ4_XS)
-            o->code[g] = codes_32(type, p + 8, 16, 0, g);
-        else if (sl__dtype_is_block(type))
-            o->code[g] = codes_256(type, p, g);
-        else
-            o->code[g] = codes_affine(type, p + g * (span_bytes(type) / 4));
+    if (type == SL_MXFP4)
+        scales_mxfp4(w, r, c, o);
+    else if (sl__dtype_is_block(type))
+        open_scales(type, p, o);
+    else
+        scales_affine(type, w, r, c, o);
+    open_codes_of(type, p, o);
+}
+
+/* Scales of the runs that begin behind `left` columns become 0. */
+SL_INLINE void cut_lanes(lanes16 *o, uint32_t left)
+{
+    static const int32_t begin[SL_LANES] = {0,  64, 128, 192, 16, 80,  144, 208,
+                                            32, 96, 160, 224, 48, 112, 176, 240};
+    for (unsigned i = 0; i < NV; i++) {
+        ivec at;
+        memcpy(&at, begin + SL_VW * i, sizeof at);
+        o->v[i] = (vec)((ivec)o->v[i] & (at < (int32_t)left));
     }
+}
+
+/* Numbers of a plane for the last columns, from column c on. */
+SL_INLINE lanes16 of_plane_end(const sl__scaling *scaling, const unsigned char *row, uint32_t cols,
+                               uint32_t c)
+{
+    float lane[SL_LANES] = {0};
+    for (uint32_t i = 0; i < SL_LANES && c + 16 * i < cols; i++)
+        lane[i % 4 * 4 + i / 4] = plane_value(scaling->type, row, (c + 16 * i) / scaling->group);
+    lanes16 o;
+    memcpy(&o, lane, sizeof o);
+    return o;
+}
+
+/* The last span of row r, which is not whole: what follows the row is read with it, and multiplied
+ * with zeros, where that is before `end`, the end of the last row. */
+SL_INLINE void open_last_span(sl__dtype type, const sl__rows *w, uint32_t r, uint32_t cols,
+                              uint32_t c, const unsigned char *end, span *o)
+{
+    unsigned char copy[SPAN + 64];
+    sl__rows at = *w;
+    if (!opens_in_line(type)) {
+        load_any_span(w, r, cols, c, o);
+        return;
+    }
+    const size_t from = r * w->row_bytes + (size_t)(c / SPAN) * span_bytes(type);
+    const size_t there = (size_t)(end - ((const unsigned char *)w->data + from));
+    at.data = (const unsigned char *)w->data + from;
+    if (there < span_bytes(type)) {
+        memset(copy, 0, sizeof copy);
+        memcpy(copy, at.data, there);
+        at.data = copy;
+    }
+    const bool planes = !sl__dtype_is_block(type), affine = planes && type != SL_MXFP4;
+    open_codes_of(type, at.data, o);
+    if (!planes) open_scales(type, at.data, o);
+    if (planes) o->scale = of_plane_end(&w->scaling, plane_row(w, w->scales, r), cols, c);
+    if (type == SL_MXFP4) o->scale = times(o->scale, vec_set1(0.5f));
+    if (affine && w->biases)
+        o->addend = of_plane_end(&w->scaling, plane_row(w, w->biases, r), cols, c);
+    else if (affine)
+        o->addend = (lanes16){{{0}}};
+    for (unsigned i = 0; affine && w->biases && type == SL_AFFINE8 && i < NV; i++)
+        o->addend.v[i] = vec_set1(128) * o->scale.v[i] + o->addend.v[i];
+    cut_lanes(&o->scale, cols - c);
+    if (has_addends(type)) cut_lanes(&o->addend, cols - c);
 }
 
 #endif
