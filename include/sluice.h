@@ -133,7 +133,7 @@ typedef struct sl_cpu_info {
     uint64_t l1_data_bytes, l2_bytes, l3_bytes; /* as the first core sees them; 0: unknown */
     char features[256];         /* what kernels may use: "avx2 fma f16c", space between */
     uint32_t levels;            /* bit i: sl_cpu_level_name(i) runs here */
-    const char *level;          /* the highest of them: the default; static string */
+    const char *level;          /* the highest of them that pays: the default; static string */
 } sl_cpu_info;
 void sl_cpu_info_get(sl_cpu_info *info);
 
@@ -178,10 +178,13 @@ typedef enum sl_kv_type {
 /* "f32", "f16", "q8" */
 const char *sl_kv_type_name(sl_kv_type type);
 
-/* What weights of 8 bits and fewer are multiplied with. */
+/* What weights are multiplied with. What decides which experts run (routers, gates) meets floats
+ * always. */
 typedef enum sl_activations {
     SL_ACTIVATIONS_F32 = 0,
-    SL_ACTIVATIONS_Q8, /* rounded to 8 bits in groups of 64: several times faster */
+    /* Rounded, several times faster: to 8 bits in groups of 64 for weights in panels, of 8 bits and
+     * fewer; to bf16 for weights in bf16. */
+    SL_ACTIVATIONS_Q8,
 } sl_activations;
 
 typedef struct sl_engine_options {
@@ -191,7 +194,10 @@ typedef struct sl_engine_options {
     uint32_t context_tokens;    /* the longest sequence; 0: chosen, at most the model's own: as
                                  * expected_tokens says, else 4096, fewer where memory is short */
     uint32_t expected_tokens;   /* the longest sequence that will be asked for; 0: not known */
-    uint32_t chunk_tokens;      /* tokens a forward pass at most; 0: chosen from the budget */
+    uint32_t chunk_tokens;      /* tokens a forward pass at most, of all its sessions together; 0:
+                                 * chosen from the budget */
+    uint32_t sessions;          /* sequences that the budget has room for at full context; 0: 1 */
+    uint64_t prefix_bytes;      /* that the budget keeps free for prefix caches in memory */
     uint32_t experts_per_token; /* 0: as trained; below that is lossy, above it is refused */
     sl_io_kind io;
     sl_switch direct;           /* past the page cache; AUTO: as probed. ON fails where it cannot */
@@ -206,7 +212,7 @@ typedef struct sl_engine_options {
     sl_verify_rule verify;      /* packs only: a checkpoint carries no checksums */
     sl_kv_type kv;
     sl_activations activations;
-    const char *cpu_level;      /* the level of kernels, of sl_cpu_level_name; NULL: the highest
+    const char *cpu_level;      /* the level of kernels, of sl_cpu_level_name; NULL: the default
                                  * here. SL_EINVAL where it does not run here */
 } sl_engine_options;
 
@@ -224,13 +230,14 @@ typedef struct sl_engine_info {
     const char *family;         /* "qwen3_5_moe" */
     const char *path;
     uint32_t layers, hidden_size, vocab_size, experts, experts_per_token, trained_experts_per_token;
-    uint32_t context_tokens, chunk_tokens, threads;
+    uint32_t context_tokens, chunk_tokens, sessions, threads;
     sl_kv_type kv;
     sl_activations activations; /* Q8 only where the model has weights that it is for */
     const char *cpu_level;      /* of the kernels that run; static string */
     uint64_t memory_bytes;      /* the budget, resolved */
     uint64_t resident_bytes;    /* weights that stay in memory */
-    uint64_t state_bytes;       /* a session's KV cache, DeltaNet and conv state, full context */
+    uint64_t state_bytes;       /* a session's KV cache, DeltaNet and conv state and token ids at
+                                 * full context; the budget has room for `sessions` of them */
     uint64_t scratch_bytes;
     uint64_t cache_bytes;       /* the expert cache */
     uint64_t process_bytes;     /* what the process held before the plan was made */
@@ -243,6 +250,7 @@ typedef struct sl_engine_info {
     uint64_t io_split_bytes;
     double disk_bytes_per_s;    /* as probed, at the size of an expert; 0: not probed */
     bool synthetic;             /* random weights, written by sl_synth */
+    char rounded_to[16];        /* "q8, bf16": what activations are rounded to; "": they are not */
     char expert_types[64];      /* "q4": how experts are stored, comma-separated where mixed */
     double expert_bits;         /* a weight of the experts, scales and padding included */
 } sl_engine_info;
@@ -283,13 +291,15 @@ void sl_engine_stats_get(const sl_engine *engine, sl_stats *stats);
 
 typedef struct sl_session sl_session;
 
-/* The budget has room for one session; SL_EBUDGET where what it has left is too little for another.
- */
+/* The budget has room for as many sessions as the options said; SL_EBUDGET where what it has left
+ * is too little for another. */
 sl_status sl_session_create(sl_session **out, sl_engine *engine, sl_error *err);
 void sl_session_destroy(sl_session *session); /* NULL is allowed */
 void sl_session_reset(sl_session *session);   /* back to the empty sequence */
 uint32_t sl_session_position(const sl_session *session); /* tokens so far */
 sl_engine *sl_session_engine(const sl_session *session); /* the one it was created on; borrowed */
+/* The tokens so far, [position], borrowed until the session's next call. */
+const int32_t *sl_session_ids(const sl_session *session);
 
 /* Receives logits of tokens [first, first+count) of a call, row-major [count, vocab_size], borrowed
  * for the duration of the callback. Anything but SL_OK stops the evaluation and is returned. */
@@ -300,12 +310,107 @@ typedef sl_status (*sl_logits_fn)(void *ctx, size_t first, size_t count, const f
 typedef sl_status (*sl_progress_fn)(void *ctx, double done, size_t count);
 void sl_session_set_progress(sl_session *session, sl_progress_fn fn, void *ctx); /* fn NULL: none */
 
-/* Runs `count` >= 1 tokens after those so far.
+/* Runs `count` >= 1 tokens after those so far. How the tokens of a sequence are spread over calls
+ * cannot be seen in a result, but for one thing: models with DeltaNet take tokens together in runs
+ * that end at positions that are multiples of 64 (of chunk_tokens, where that is smaller) and where
+ * a call ends. A call that ends elsewhere, as every generated token's does, may change the last
+ * bits of what follows.
  * logits (may be NULL): receives the logits of the last token, [vocab_size].
  * fn (may be NULL): receives the logits of every token, a chunk at a time, in order.
  * After a failure the session must be reset. */
 sl_status sl_session_eval(sl_session *session, const int32_t *ids, size_t count, float *logits,
                           sl_logits_fn fn, void *ctx, sl_error *err);
+
+/* One session's part of a batch. */
+typedef struct sl_batch_item {
+    sl_session *session;   /* all of one engine, none twice */
+    const int32_t *ids;
+    size_t count;          /* >= 1 tokens after those so far; any number of them */
+    float *logits;         /* NULL, or [vocab_size]: receives those of the last token */
+    sl_status status;      /* out: as sl_session_eval would have returned it */
+    sl_error error;        /* out: why, where status is not SL_OK */
+} sl_batch_item;
+
+/* Runs tokens of several sessions through the same passes: an expert that several of them need is
+ * read once for all. Each gets, to the bit, what sl_session_eval alone would give it.
+ * An item that cannot be run, such as one whose context is full, has its status and is left as it
+ * was; one that fails midway, or whose progress callback stops it, must be reset; neither hurts the
+ * others. A failure of a pass, such as one to read, is the status of all that were in it.
+ * Returns SL_OK whatever the items' statuses are; SL_EINVAL where the call itself is wrong (no
+ * item, a session twice, one of another engine): then nothing is run and no item is touched. */
+sl_status sl_engine_eval_batch(sl_engine *engine, sl_batch_item *items, size_t count,
+                               sl_error *err);
+
+/* ---- snapshots ------------------------------------------------------------------------------- */
+
+/* A snapshot is all that a session needs to go on: its tokens and what the model keeps of them. The
+ * session that goes on from one gives, to the bit, what the one that was saved would have given.
+ * It is of a model and of the settings that decide answers: the type of keys and values,
+ * activations, experts a token, the level of kernels. docs/internals/engine.md has the format. */
+
+/* Writes path ".partial", syncs it and renames it to path; after a failure path is as it was. Other
+ * users cannot read the file. */
+sl_status sl_session_save(const sl_session *session, const char *path, sl_error *err);
+/* The session becomes what was saved. What is wrong with a snapshot is said by name: another model
+ * or setting (SL_EINVAL), a version that is not known (SL_EUNSUPPORTED), too long for the context
+ * (SL_EINVAL), not a snapshot or not whole (SL_EFORMAT), changed (SL_ECORRUPT). After any failure
+ * the session is as it was, or reset. */
+sl_status sl_session_load(sl_session *session, const char *path, sl_error *err);
+/* dst becomes what src is; both of one engine. */
+sl_status sl_session_copy(sl_session *dst, const sl_session *src, sl_error *err);
+
+/* ---- prompts that are kept ------------------------------------------------------------------- */
+
+/* States of sessions, found again by the tokens that led to them: a text that begins as an earlier
+ * one did goes on from there. Answers are those of a run without it, to the bit, unless
+ * `approximate` is asked for. It is of one engine, which must outlive it, and may be used by the
+ * engine's thread alone. */
+typedef struct sl_prefix_cache sl_prefix_cache;
+
+typedef struct sl_prefix_cache_options {
+    const char *folder;    /* made where it is not there; what is kept there outlives the process.
+                            * NULL: nothing is kept on a disk */
+    uint64_t memory_bytes; /* in memory at most; counts as the engine's prefix_bytes; 0: none */
+    uint64_t disk_bytes;   /* in the folder at most, of this model and these settings */
+    bool approximate;      /* models with DeltaNet: states are kept and used at any position, not
+                            * at multiples of 64 alone. Then last bits of an answer may be others
+                            * than without the cache (1e-5), and so, now and then, a token */
+    /* Hears what a cache goes on without: a damaged file that it removed, one that it could not
+     * write. May be NULL. */
+    void (*message)(void *ctx, const char *line);
+    void *message_ctx;
+} sl_prefix_cache_options;
+
+/* SL_EBUDGET where the engine's budget has no room for memory_bytes; SL_EINVAL where another cache
+ * of the same model and settings has the folder. */
+sl_status sl_prefix_cache_open(sl_prefix_cache **out, sl_engine *engine,
+                               const sl_prefix_cache_options *opt, sl_error *err);
+void sl_prefix_cache_close(sl_prefix_cache *cache); /* NULL is allowed */
+
+/* The most tokens, at most `count`, of a text after which a session can be kept: count itself, but
+ * for models with DeltaNet, where it is a multiple of 64. Running a text up to there, keeping the
+ * session, and running the rest gives the bits of running it at once. */
+size_t sl_prefix_cache_boundary(const sl_prefix_cache *cache, size_t count);
+
+/* Makes the session one that is at the longest known beginning of ids[count], at most count - 1
+ * tokens, so that one is left to be run: its own, if what it holds will do, else a kept one; else
+ * it is reset. *reused: its position. What is damaged is removed, with a message, and not used. */
+sl_status sl_prefix_cache_find(sl_prefix_cache *cache, sl_session *session, const int32_t *ids,
+                               size_t count, size_t *reused, sl_error *err);
+
+/* Keeps what the session is now. Where that is not at a boundary, or too large, or cannot be
+ * written (which is a message), nothing is kept and it is SL_OK. What was used longest ago goes. */
+sl_status sl_prefix_cache_keep(sl_prefix_cache *cache, const sl_session *session, sl_error *err);
+
+typedef struct sl_prefix_cache_stats {
+    uint64_t memory_entries, memory_bytes;
+    uint64_t disk_entries, disk_bytes;
+    uint64_t finds, hits;          /* hits: something was reused */
+    uint64_t reused_tokens;
+    uint64_t kept, refused;        /* refused: not at a boundary */
+    uint64_t evicted, damaged;
+} sl_prefix_cache_stats;
+void sl_prefix_cache_stats_get(const sl_prefix_cache *cache, sl_prefix_cache_stats *stats);
 
 /* ---- sampler --------------------------------------------------------------------------------- */
 
@@ -316,6 +421,7 @@ typedef struct sl_sampler_options {
     float min_p;              /* 0: off */
     float repetition_penalty; /* 1: off; over prompt and generated tokens */
     float presence_penalty;   /* 0: off; over generated tokens */
+    float frequency_penalty;  /* 0: off; the same, once for each time that one was generated */
     uint64_t seed;            /* the same seed, logits and options give the same ids */
 } sl_sampler_options;
 
@@ -332,6 +438,64 @@ void sl_sampler_accept_prompt(sl_sampler *sampler, int32_t id);
  * SL_ENUMERIC where a logit is NaN or none is finite. Allocates nothing. */
 sl_status sl_sampler_sample(sl_sampler *sampler, const float *logits, int32_t *id, sl_error *err);
 
+/* ---- constrained decoding -------------------------------------------------------------------- */
+
+/* What a text may be. Immutable; may be shared by threads, and by constraints at the same time. */
+typedef struct sl_grammar sl_grammar;
+
+/* Any JSON object. */
+sl_status sl_grammar_json(sl_grammar **out, sl_error *err);
+/* What a JSON schema allows, its properties in the order of the schema. docs/internals/constrain.md
+ * lists what a schema may say; SL_EUNSUPPORTED names anything else and its place, SL_EINVAL and
+ * SL_EFORMAT what is no schema. */
+sl_status sl_grammar_json_schema(sl_grammar **out, const char *schema, size_t size, sl_error *err);
+
+/* How calls of tools are written. */
+typedef enum sl_tool_form {
+    SL_TOOL_FORM_PARAMETERS = 0, /* <tool_call>\n<function=NAME>\n<parameter=KEY>\nVALUE\n… */
+    SL_TOOL_FORM_JSON,           /* <tool_call>\n{"name": NAME, "arguments": {…}}\n… */
+} sl_tool_form;
+
+typedef struct sl_tool_options {
+    sl_tool_form form;
+    bool required; /* nothing but calls, one at least; else free text, and calls in it */
+    bool single;   /* one call at most, and nothing behind it */
+    bool strict;   /* arguments fit their schemas, also of tools that do not say "strict": true;
+                    * without either they are only well-formed, and the tool's name is one */
+} sl_tool_options;
+
+/* Calls of tools, a JSON array as in a request. Errors as of sl_grammar_json_schema. */
+sl_status sl_grammar_tool_calls(sl_grammar **out, const char *tools, size_t size,
+                                const sl_tool_options *opt, sl_error *err);
+void sl_grammar_close(sl_grammar *grammar); /* NULL is allowed */
+
+/* The tokens of a tokenizer, made ready for constraints: once, to be shared. Immutable. */
+typedef struct sl_vocabulary sl_vocabulary;
+sl_status sl_vocabulary_create(sl_vocabulary **out, const sl_tokenizer *tok, sl_error *err);
+void sl_vocabulary_destroy(sl_vocabulary *vocabulary); /* NULL is allowed */
+uint64_t sl_vocabulary_bytes(const sl_vocabulary *vocabulary); /* of memory */
+
+#define SL_CONSTRAINT_EOS_MAX 64
+
+/* One text that is being generated under a grammar. */
+typedef struct sl_constraint sl_constraint;
+/* Borrows grammar and vocabulary. vocab_size: of the model's logits, which may be more than the
+ * tokenizer's. eos: the end tokens, at most SL_CONSTRAINT_EOS_MAX. */
+sl_status sl_constraint_create(sl_constraint **out, const sl_grammar *grammar,
+                               const sl_vocabulary *vocabulary, uint32_t vocab_size,
+                               const int32_t *eos, size_t eos_count, sl_error *err);
+void sl_constraint_destroy(sl_constraint *constraint); /* NULL is allowed */
+void sl_constraint_reset(sl_constraint *constraint);   /* back to the empty text */
+/* Sets the logits [vocab_size] of all tokens that cannot come next to -infinity, end tokens among
+ * them while the text is not complete. SL_EUNSUPPORTED where no token can come, SL_EINVAL behind an
+ * end token. Allocates nothing. */
+sl_status sl_constraint_mask(sl_constraint *constraint, float *logits, sl_error *err);
+/* Tells of the token that comes. SL_EINVAL where it cannot: then only a reset helps. Allocates
+ * nothing. */
+sl_status sl_constraint_accept(sl_constraint *constraint, int32_t id, sl_error *err);
+/* Whether the text is complete and nothing but an end token may follow. */
+bool sl_constraint_done(const sl_constraint *constraint);
+
 /* What generation_config.json asks for, and where to stop. */
 typedef struct sl_generation_defaults {
     sl_sampler_options sampler;
@@ -340,12 +504,97 @@ typedef struct sl_generation_defaults {
 } sl_generation_defaults;
 void sl_engine_generation_defaults(const sl_engine *engine, sl_generation_defaults *defaults);
 
+/* ---- generating ------------------------------------------------------------------------------ */
+
+/* What a generation says while it writes. */
+typedef enum sl_event_kind {
+    SL_EVENT_TEXT,      /* of the answer */
+    SL_EVENT_REASONING, /* between <think> and </think> */
+    SL_EVENT_CALL,      /* a call of a tool begins: text is its name */
+    SL_EVENT_ARGUMENTS, /* the next piece of its arguments, one JSON object in all */
+    SL_EVENT_CALL_END,  /* complete: it was written as it should be; else it broke off */
+    SL_EVENT_TOKEN,     /* the next token was chosen; told before what it says */
+} sl_event_kind;
+
+typedef struct sl_token_chance {
+    int32_t id;
+    float logprob; /* natural logarithm, of the model's own distribution: no penalty, temperature or
+                    * filter is in it */
+} sl_token_chance;
+
+typedef struct sl_event {
+    sl_event_kind kind;
+    const char *text; /* borrowed for the call; not NUL-terminated */
+    size_t size;
+    bool complete;         /* SL_EVENT_CALL_END */
+    sl_token_chance token; /* SL_EVENT_TOKEN; its logprob only where options.logprobs */
+    const sl_token_chance *top; /* the likeliest, best first; borrowed for the call */
+    uint32_t top_count;
+} sl_event;
+
+/* Anything but SL_OK ends the generation, and is what the call that told it returns. */
+typedef sl_status (*sl_event_fn)(void *ctx, const sl_event *event);
+
+#define SL_TOP_LOGPROBS_MAX 20u
+
+typedef struct sl_generation_options {
+    sl_sampler_options sampler;
+    const int32_t *end_ids; /* [end_count] tokens that end the answer; copied */
+    size_t end_count;
+    uint32_t max_tokens;      /* 0: as many as the caller evaluates */
+    const char *const *stops; /* [stop_count] texts that end the answer and are not in it; copied */
+    size_t stop_count;
+    bool chat;         /* reasoning and calls are told apart from the answer; else all is TEXT */
+    bool thinking;     /* with chat: the prompt ended inside <think> */
+    const char *tools; /* with chat: [tools_size] JSON, an array as in a request; NULL: none */
+    size_t tools_size;
+    bool logprobs;
+    uint32_t top_logprobs; /* at most SL_TOP_LOGPROBS_MAX */
+    sl_event_fn event;     /* may be NULL */
+    void *ctx;
+} sl_generation_options;
+
+/* Greedy, nothing else. */
+void sl_generation_options_default(sl_generation_options *opt);
+
+typedef enum sl_finish {
+    SL_FINISH_NONE = 0, /* it goes on */
+    SL_FINISH_STOP,     /* an end token, or one of the stops */
+    SL_FINISH_CALLS,    /* an end token, after complete calls of tools */
+    SL_FINISH_LENGTH,   /* max_tokens */
+} sl_finish;
+
+/* One answer, being written: sampler, streaming decoder and parser. It evaluates nothing itself, so
+ * that a caller can run many together:
+ *
+ *     evaluate the prompt; until it has finished: take(logits) -> id; evaluate id */
+typedef struct sl_generation sl_generation;
+
+/* prompt: the ids before the answer. tok is borrowed. SL_EINVAL where an option is out of range or
+ * tools are no array. */
+sl_status sl_generation_create(sl_generation **out, const sl_tokenizer *tok, uint32_t vocab_size,
+                               const sl_generation_options *opt, const int32_t *prompt,
+                               size_t prompt_count, sl_error *err);
+void sl_generation_destroy(sl_generation *generation); /* NULL is allowed */
+
+/* Chooses the next token from logits [vocab_size] of the last one, and tells what it says. *id is
+ * to be evaluated next, unless the generation has finished. */
+sl_status sl_generation_take(sl_generation *generation, const float *logits, int32_t *id,
+                             sl_error *err);
+/* Tells what is held back, where the caller ends it: the context is full, say. */
+sl_status sl_generation_end(sl_generation *generation, sl_finish finish, sl_error *err);
+sl_finish sl_generation_finish(const sl_generation *generation);
+uint32_t sl_generation_tokens(const sl_generation *generation); /* taken so far, an end token too */
+/* Which of options.stops it met; -1: none. */
+int sl_generation_stop(const sl_generation *generation);
+
 /* ---- inspecting and packing ------------------------------------------------------------------ */
 
 /* What a model is, from its headers alone. */
 typedef struct sl_model_info {
     char family[32];
-    char format[16];            /* "safetensors", "gguf" or "pack" */
+    /* "pack", "safetensors", "gguf"; "mlx", "fp8", "mxfp4" or "compressed-tensors" */
+    char format[24];
     uint32_t layers;            /* the sum of the next four */
     uint32_t linear_layers, full_layers, latent_layers, window_layers;
     uint32_t dense_layers;      /* of layers: those without routed experts */
@@ -393,6 +642,65 @@ typedef struct sl_pack_options {
  * pack of the same source and options, which is then resumed. dst appears under its name only when
  * it is complete. */
 sl_status sl_pack(const char *src, const char *dst, const sl_pack_options *opt, sl_error *err);
+
+/* ---- downloading ----------------------------------------------------------------------------- */
+
+typedef struct sl_pull_file {
+    const char *path;           /* in the repository */
+    uint64_t bytes, there_bytes; /* there: need not be fetched */
+} sl_pull_file;
+
+/* One of several models that a repository holds: ORG/NAME:selector names it. */
+typedef struct sl_pull_choice {
+    const char *selector;
+    uint64_t bytes;
+    uint32_t files;
+} sl_pull_choice;
+
+/* What a pull is about to do. Everything is borrowed for the duration of the callback. */
+typedef struct sl_pull_plan {
+    const char *name;           /* "ORG/NAME" */
+    const char *revision, *commit;
+    const char *path;           /* what the pull will have made: a folder or a GGUF file */
+    const sl_pull_file *files;
+    size_t file_count;
+    uint64_t total_bytes, there_bytes;
+    uint64_t free_bytes;        /* of the disk under the cache */
+    const sl_pull_choice *choices; /* instead of files, where the user has to choose */
+    size_t choice_count;
+} sl_pull_plan;
+
+typedef struct sl_pull_progress {
+    uint64_t done_bytes, total_bytes;
+    uint32_t done_files, total_files;
+    const char *note;           /* new, such as that the hub asks to wait; NULL: none */
+} sl_pull_progress;
+
+typedef struct sl_pull_options {
+    const char *revision;       /* a branch, a tag or a commit; NULL: "main" */
+    bool dry_run;               /* nothing is written; ends after the plan */
+    uint32_t connections;       /* at a time, at most 64; 0: 8 */
+    uint32_t tries;             /* of a request that comes no further; 0: 6 */
+    /* Each may be NULL; anything but SL_OK stops, leaving what can be resumed. */
+    sl_status (*plan)(void *ctx, const sl_pull_plan *plan); /* before anything is written */
+    sl_status (*progress)(void *ctx, const sl_pull_progress *progress);
+    void *ctx;
+} sl_pull_options;
+
+/* Downloads a model from the Hugging Face hub into the cache that huggingface_hub uses, and
+ * verifies it; what is there already is not fetched again. name: "ORG/NAME", or
+ * "ORG/NAME:SELECTOR", where the selector is a quantisation ("Q4_K_M") or a file of a repository of
+ * GGUF files. out receives what to open: a folder or a GGUF file. opt may be NULL. The environment
+ * says where the hub and the cache are, and holds the token: docs/internals/hub.md. SL_EUNSUPPORTED
+ * in a build without libcurl. The first two calls in a process must not be at the same time. */
+sl_status sl_pull(const char *name, const sl_pull_options *opt, char *out, size_t out_size,
+                  sl_error *err);
+
+/* Whether text has the form of a model's name on the hub: "ORG/NAME" or "ORG/NAME:SELECTOR". */
+bool sl_hub_is_name(const char *text);
+/* Where a model lies that was pulled (or that huggingface_hub fetched), of the branch main. Asks
+ * nobody. SL_EIO where it is not in the cache; the message says how to get it. */
+sl_status sl_hub_find(const char *name, char *out, size_t out_size, sl_error *err);
 
 /* ---- the disk -------------------------------------------------------------------------------- */
 

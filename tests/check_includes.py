@@ -21,9 +21,12 @@ DIRECT = {
     "model": ["kern", "cache"],
     "text": ["base"],
     "sample": ["base"],
+    "constrain": ["text"],
+    "chat": ["text", "sample"],
     "engine": ["model", "text", "sample", "quant"],
     "eval": ["base"],
-    "cli": ["base"],
+    "hub": ["base"],
+    "cli": ["base", "server"],
     "server": ["base"],
     "tune": ["base"],
 }

@@ -61,7 +61,8 @@ static void add_matrix(struct mixer *m, sl__role role, sl__dtype type, uint32_t 
         float *row = value + (size_t)r * cols;
         for (uint32_t c = 0; c < cols; c++)
             row[c] *= 2 / sqrtf((float)cols);
-        assert_int_equal(sl__quant_row(type, row, cols, data + r * bytes, &err), SL_OK);
+        assert_int_equal(
+            sl__quant_row(&levels[0], type, row, cols, data + r * bytes, NULL, &err), SL_OK);
         levels[0].dequant_row(&(sl__rows){.dtype = type, .data = data + r * bytes}, 0, row, cols);
     }
     m->weights[0][role] = (sl__weight){.dtype = type, .rows = rows, .cols = cols,
@@ -98,8 +99,10 @@ static float *run_mixer(struct mixer *m, uint32_t tokens, uint32_t context, uint
         uint32_t n = *portion < tokens - t ? *portion : tokens - t;
         assert_true(n > 0 && n <= chunk);
         memcpy(m->run.scratch.normed, m->x + (size_t)t * HIDDEN, n * HIDDEN * sizeof(float));
-        if (m->layer.mixer == SL_MIXER_MLA) sl__mla_block(&m->run, 0, &m->state, t, n);
-        else sl__attention_block(&m->run, 0, &m->state, t, n);
+        sl__stretch stretch = {.layers = &m->state, .position = t, .tokens = n};
+        const sl__chunk chunk_of_one = {&stretch, 1, n};
+        if (m->layer.mixer == SL_MIXER_MLA) sl__mla_block(&m->run, 0, &chunk_of_one);
+        else sl__attention_block(&m->run, 0, &chunk_of_one);
         memcpy(out + (size_t)t * HIDDEN, m->run.scratch.mixed, n * HIDDEN * sizeof(float));
         t += n;
         if (*++portion == 0) portion = portions;

@@ -270,7 +270,42 @@ static void lies_about_planes_and_absent_parts(void **state)
     expect_lie("layers/1/parts/1/offset", "0", SL_EFORMAT, "offset: 0 where the layout gives 384");
     expect_lie("layers/1/parts/1/dtype", "\"i8\"", SL_EUNSUPPORTED, "layer 2: up");
     expect_lie("layers/1/parts/2/cols", "0", SL_EFORMAT, "layer 2: cols");
-    expect_lie("tensors/1/dtype", "\"mxfp4\"", SL_EUNSUPPORTED, "mxfp4 is for experts only");
+    expect_lie("tensors/1/dtype", "\"mxfp4\"", SL_EFORMAT, "bytes: 42 where the layout gives 112");
+}
+
+static void lies_about_scaling(void **state)
+{
+    (void)state;
+    const sl__scaling scaling = {.type = SL_BF16, .group = 64, .group_rows = 1, .biases = true};
+    case_fix.layers[1] = (sl__pack_layer_plan){
+        .layer = 2, .expert_count = 2, .dtype = {SL_AFFINE4, SL_AFFINE4, SL_F8_E4M3},
+        .rows = {6, 0, 70}, .cols = {128, 0, 64},
+        .planes = {{.scaling = scaling}, {.first = 0}, {.scaling = scaling}}};
+    case_fix.layers[1].planes[2].scaling.biases = false;
+    case_fix.layers[1].planes[2].scaling.group_rows = 64;
+    pack_fixture_build(&case_fix, case_path("m"));
+    const char *const no_such = "affine4 has no such scales";
+    /* 6 rows of 64 bytes, then of 4 and 4 */
+    expect_lie("layers/1/parts/0/scales_offset", "448", SL_EFORMAT, "448 where the layout gives");
+    expect_lie("layers/1/parts/0/biases_offset", "384", SL_EFORMAT, "384 where the layout gives");
+    expect_lie("layers/1/parts/0/biases_offset", NULL, SL_EFORMAT, "layer 2: biases_offset");
+    expect_lie("layers/1/parts/0/scaling", NULL, SL_EFORMAT, no_such);
+    expect_lie("layers/1/parts/0/scaling", "7", SL_EFORMAT, "layer 2: ");
+    expect_lie("layers/1/parts/0/scaling/group", "48", SL_EFORMAT, no_such);
+    expect_lie("layers/1/parts/0/scaling/group", "8", SL_EFORMAT, no_such);
+    expect_lie("layers/1/parts/0/scaling/group", "0", SL_EFORMAT, "layer 2: group");
+    expect_lie("layers/1/parts/0/scaling/group", "32", SL_EFORMAT, "scale_row_bytes: 4 where");
+    expect_lie("layers/1/parts/0/scaling/group_rows", "3", SL_EFORMAT, no_such);
+    expect_lie("layers/1/parts/0/scaling/dtype", "\"q4\"", SL_EFORMAT, no_such);
+    expect_lie("layers/1/parts/0/scaling/dtype", "\"f32\"", SL_EFORMAT, "layout gives");
+    expect_lie("layers/1/parts/0/scaling/biases", "0", SL_EFORMAT, "layer 2: biases");
+    expect_lie("layers/1/parts/0/scaling/biases", "false", SL_EFORMAT, "where the layout gives");
+    expect_lie("layers/1/parts/2/scaling/biases", "true", SL_EFORMAT, "f8_e4m3 has no such");
+    expect_lie("layers/1/parts/0/dtype", "\"bf16\"", SL_EFORMAT, "bf16 has no such scales");
+    expect_lie("layers/1/parts/0/dtype", "\"mxfp4\"", SL_EFORMAT, "mxfp4 has no such scales");
+    expect_lie("tensors/1/dtype", "\"affine4\"", SL_EFORMAT, no_such);
+    expect_lie("tensors/1/scaling", "{\"dtype\": \"bf16\", \"group\": 64, \"group_rows\": 1, "
+               "\"biases\": true}", SL_EFORMAT, "bf16 has no such scales");
 }
 
 static void the_manifest_guards_itself(void **state)
@@ -334,6 +369,7 @@ int main(void)
         WITH_TEMP(lies_about_tensors),
         WITH_TEMP(lies_about_layers),
         WITH_TEMP(lies_about_planes_and_absent_parts),
+        WITH_TEMP(lies_about_scaling),
         WITH_TEMP(the_manifest_guards_itself),
         WITH_TEMP(configurations_survive_as_they_are),
     };

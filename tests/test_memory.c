@@ -1,7 +1,7 @@
 /* --memory is a promise: the program is run as a user would, and what the kernel counted as its
  * peak resident size is compared with the budget it was given; the text must be the same at every
- * budget. Where a memory cgroup can be made, the program is also run inside one without --memory,
- * and must stay within it by itself. */
+ * budget. Sessions of a batch keep it too. Where a memory cgroup can be made, the program is also
+ * run inside one without --memory, and must stay within it by itself. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,6 +29,7 @@
 
 static char dir[256], demo_pack[1024], checkpoint[1024];
 static bool have_pack, have_checkpoint;
+static char said_path[300]; /* the file that a child says in why it could not open */
 
 struct outcome {
     int exit_code;
@@ -142,6 +143,85 @@ static void a_quarter_of_the_experts(void **state)
     run_within(pack, EXPERTS_BF16_BYTES / 4, whole.text);
 }
 
+/* What a child does: four sessions to the end of their context, as a batch, within a budget. */
+static int four_sessions(uint64_t budget, uint32_t context)
+{
+    const sl_engine_options opt = {.memory_bytes = budget, .sessions = 4,
+                                   .context_tokens = context, .threads = 2};
+    sl_engine *engine;
+    sl_session *s[4];
+    sl_batch_item items[4];
+    sl_error err = {0};
+    if (sl_engine_open(&engine, demo_pack, &opt, &err) != SL_OK) {
+        test_write_file(said_path, err.message, strlen(err.message));
+        return 2;
+    }
+    int32_t *ids = calloc(context, sizeof *ids);
+    for (uint32_t i = 0; i < context; i++)
+        ids[i] = (int32_t)(i * 2654435761u >> 8) % 8000 + 20;
+    for (int i = 0; i < 4; i++) {
+        if (sl_session_create(&s[i], engine, &err) != SL_OK) return 3;
+        items[i] = (sl_batch_item){.session = s[i], .ids = ids, .count = context - 20};
+    }
+    for (uint32_t step = 0; step <= 20; step++) {
+        if (sl_engine_eval_batch(engine, items, 4, &err) != SL_OK) return 4;
+        for (int i = 0; i < 4; i++) {
+            if (items[i].status != SL_OK) return 5;
+            items[i].ids = ids + step;
+            items[i].count = 1;
+        }
+    }
+    for (int i = 0; i < 4; i++)
+        sl_session_destroy(s[i]);
+    sl_engine_close(engine);
+    free(ids);
+    return 0;
+}
+
+static int run_sessions(uint64_t budget, uint32_t context, uint64_t *peak)
+{
+    int status;
+    struct rusage usage;
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) _exit(four_sessions(budget, context));
+    assert_int_equal(wait4(child, &status, 0, &usage), child);
+    assert_true(WIFEXITED(status));
+    *peak = (uint64_t)usage.ru_maxrss;
+#if !defined(__APPLE__)
+    *peak *= 1024;
+#endif
+    return WEXITSTATUS(status);
+}
+
+static void a_batch_within_its_budget(void **state)
+{
+    (void)state;
+    if (!have_pack) {
+        skip();
+        return;
+    }
+    uint64_t peak;
+    char said[2048];
+    snprintf(said_path, sizeof said_path, "%s/said", dir);
+    const uint32_t contexts[] = {256, 1500};
+    for (size_t c = 0; c < 2; c++) {
+        assert_int_equal(run_sessions(1 << 20, contexts[c], &peak), 2);
+        read_back(said_path, said, sizeof said);
+        const char *figure = strstr(said, "are not enough: ");
+        if (!figure) fail_msg("%s", said);
+        double mib = strtod(figure + strlen("are not enough: "), NULL);
+        uint64_t budget = (uint64_t)(mib * 1048576.0) + 400000;
+        for (uint64_t more = 0; more <= 4000000; more += 2000000) {
+            assert_int_equal(run_sessions(budget + more, contexts[c], &peak), 0);
+            printf("4 sessions of %u: peak %llu, %.1f %% of the budget\n", contexts[c],
+                   (unsigned long long)peak, 100.0 * (double)peak / (double)(budget + more));
+            assert_true(peak <= budget + more);
+        }
+    }
+}
+
 static bool make_cgroup(char *out, size_t size, const char *limit)
 {
     char file[400];
@@ -193,6 +273,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_demo_within_budgets),
         cmocka_unit_test(a_quarter_of_the_experts),
+        cmocka_unit_test(a_batch_within_its_budget),
         cmocka_unit_test(inside_a_cgroup),
     };
     int bad = cmocka_run_group_tests(tests, NULL, NULL);

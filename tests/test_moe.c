@@ -222,7 +222,6 @@ static sl__family family_of(layout l)
     return (sl__family){.name = "test", .layer_prefix = layer_prefix,
                         .experts = {.fused_gate_up = "gate_up", .fused_down = "down",
                                     .fused_transposed = l == TRANSPOSED,
-                                    .blocks_suffix = "_blocks", .scales_suffix = "_scales",
                                     .single = {"e%u.gate", "e%u.up", "e%u.down"}}};
 }
 
@@ -254,6 +253,12 @@ static void set_weights(block *b)
     w[SL_ROLE_ROUTER_BIAS] = weight(router_bias, 1, EXPERTS);
     w[SL_ROLE_ROUTER_CORRECTION] = weight(correction, 1, EXPERTS);
     w[SL_ROLE_EXPERT_IN_BIAS] = weight(b->ordered_bias, EXPERTS, 2 * INNER);
+    if (!b->layer.moe.interleaved) { /* apart, but here in the same rows */
+        sl__weight *gate = &w[SL_ROLE_EXPERT_IN_BIAS], *up = &w[SL_ROLE_EXPERT_UP_BIAS];
+        gate->cols = INNER;
+        *up = *gate;
+        up->data = b->ordered_bias + INNER;
+    }
     w[SL_ROLE_EXPERT_OUT_BIAS] = weight(out_bias, EXPERTS, HIDDEN);
     w[SL_ROLE_SHARED_GATE_PROJ] = weight(shared_in, SHARED, HIDDEN);
     w[SL_ROLE_SHARED_UP_PROJ] = weight(shared_in + SHARED * HIDDEN, SHARED, HIDDEN);
@@ -306,7 +311,9 @@ static sl_status run_block(block *b, uint32_t first, uint32_t tokens, float *out
                            const float **router_out)
 {
     memcpy(b->run.scratch.normed, input + (size_t)first * HIDDEN, tokens * HIDDEN * sizeof(float));
-    SL_TRY(sl__moe_block(&b->run, 0, tokens, router_out, &b->err));
+    sl__stretch stretch = {.tokens = tokens};
+    sl__chunk chunk = {&stretch, 1, tokens};
+    SL_TRY(sl__moe_block(&b->run, 0, &chunk, router_out, &b->err));
     memcpy(out, b->run.scratch.mixed, tokens * HIDDEN * sizeof(float));
     return SL_OK;
 }
@@ -553,10 +560,11 @@ static void expect_refusal(const sl__moe_desc *m, layout l, bool interleaved, sl
     layer.moe.interleaved = interleaved;
     const sl__model_desc desc = {.layer_count = 1, .hidden = HIDDEN, .layers = &layer};
     sl__family family = family_of(l);
-    sl__store *store;
+    sl__store *store = NULL;
     sl_error err = {0};
-    must(sl__store_open(&store, temp, &err), &err);
-    assert_int_equal(sl__model_bind_experts(store, &family, &desc, 0, &err), status);
+    sl_status got = sl__store_open(&store, temp, &err);
+    if (got == SL_OK) got = sl__model_bind_experts(store, &family, &desc, 0, &err);
+    assert_int_equal(got, status);
     if (!strstr(err.message, text)) fail_msg("'%s' is not in: %s", text, err.message);
     sl__store_close(store);
 }
@@ -582,11 +590,11 @@ static void what_does_not_fit_is_refused(void **state)
     write_checkpoint(BLOCKS, false);
     m.intermediate = INNER - 32;
     expect_refusal(&m, BLOCKS, false, SL_EFORMAT,
-                   "L0.gate_up_blocks: shape [6, 320, 3, 16], but the configuration asks for "
-                   "[6, 256, 3, 16]");
+                   "L0.gate_up_blocks: shape [6, 320, 96], but the configuration asks for "
+                   "[6, 256, 96]");
     m.intermediate = INNER;
     m.experts = EXPERTS - 1;
-    expect_refusal(&m, BLOCKS, false, SL_EFORMAT, "asks for [5, 320, 3, 16]");
+    expect_refusal(&m, BLOCKS, false, SL_EFORMAT, "asks for [5, 320, 96]");
     m.experts = EXPERTS;
     const uint64_t shape[] = {EXPERTS, 2 * INNER, HIDDEN / 32, 16};
     st_writer *w = st_writer_create();

@@ -81,7 +81,7 @@ static void layout_of_a_record(void **state)
     const uint32_t rows[] = {64, 64, 70}, cols[] = {70, 70, 64};
     sl__expert_layout l;
     sl_error err = {0};
-    case_must(sl__expert_layout_init(&l, 3, dtype, rows, cols, NULL, "x", &err), &err);
+    case_must(sl__expert_layout_init(&l, 3, dtype, rows, cols, NULL, NULL, "x", &err), &err);
     /* 70 columns are two blocks of 36 bytes. */
     assert_int_equal(l.part[0].row_bytes, 72);
     assert_int_equal(l.part[0].offset, 0);
@@ -113,7 +113,7 @@ static void layouts_hold_their_rules(void **state)
         }
         sl__expert_layout l;
         sl_error err = {0};
-        case_must(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "x", &err), &err);
+        case_must(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, NULL, "x", &err), &err);
         uint64_t end = 0;
         for (int p = 0; p < SL_PART_COUNT; p++) {
             assert_int_equal(l.part[p].offset % 64, 0);
@@ -141,40 +141,40 @@ static void layouts_beyond_bounds_are_refused(void **state)
     uint32_t rows[] = {4, 4, 4}, cols[] = {4, 4, 4};
     sl__expert_layout l;
     sl_error err = {0};
-    case_expect(sl__expert_layout_init(&l, 0, dtype, rows, cols, NULL, "L", &err), &err,
+    case_expect(sl__expert_layout_init(&l, 0, dtype, rows, cols, NULL, NULL, "L", &err), &err,
                 SL_EFORMAT, "L: 0 experts", NULL);
     sl_error_clear(&err);
-    case_expect(sl__expert_layout_init(&l, 65537, dtype, rows, cols, NULL, "L", &err), &err,
+    case_expect(sl__expert_layout_init(&l, 65537, dtype, rows, cols, NULL, NULL, "L", &err), &err,
                 SL_EFORMAT, "65537 experts", NULL);
     sl_error_clear(&err);
     rows[1] = 0;
-    case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err,
+    case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, NULL, "L", &err), &err,
                 SL_EFORMAT, "up is 0 x 4", NULL);
     sl_error_clear(&err);
     cols[1] = 0; /* the one part that may be absent */
-    case_must(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err);
+    case_must(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, NULL, "L", &err), &err);
     assert_true(l.part[1].rows == 0 && sl__part_bytes(&l.part[1]) == 0 && l.record_bytes == 128);
     cols[1] = 4;
     for (int p = 0; p < SL_PART_COUNT; p += 2) {
         rows[1] = 4;
         rows[p] = cols[p] = 0;
-        case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err,
+        case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, NULL, "L", &err), &err,
                 SL_EFORMAT, "is 0 x 0", NULL);
         sl_error_clear(&err);
         rows[p] = cols[p] = 4;
     }
     rows[1] = cols[1] = UINT32_MAX;
-    case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err,
+    case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, NULL, "L", &err), &err,
                 SL_EFORMAT, "up is 4294967295", NULL);
     sl_error_clear(&err);
     rows[1] = cols[1] = 1u << 23; /* 2^48 bytes: a file, but not many times */
-    case_must(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err);
-    case_expect(sl__expert_layout_init(&l, 16, dtype, rows, cols, NULL, "L", &err), &err,
+    case_must(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, NULL, "L", &err), &err);
+    case_expect(sl__expert_layout_init(&l, 16, dtype, rows, cols, NULL, NULL, "L", &err), &err,
                 SL_EFORMAT, "more than a file holds", NULL);
     sl_error_clear(&err);
     rows[1] = cols[1] = 4;
     dtype[2] = SL_U8;
-    case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, "L", &err), &err,
+    case_expect(sl__expert_layout_init(&l, 1, dtype, rows, cols, NULL, NULL, "L", &err), &err,
                 SL_EUNSUPPORTED, "down", NULL);
     uint64_t bytes;
     assert_false(sl__tensor_bytes(SL_F32, false, 9,

@@ -29,7 +29,7 @@ static bool own_family;
 /* ---- in the engine's place ------------------------------------------------------------------- */
 
 #define ARGUMENTS                                                                                  \
-    sl__model_desc *desc, const sl__family **out, const sl__store *store, sl__arena *arena,        \
+    sl__model_desc *desc, const sl__family **out, sl__store *store, sl__arena *arena,              \
         sl_error *err
 
 sl_status __real_sl__model_describe(ARGUMENTS);
@@ -53,8 +53,7 @@ static void use_family(layout l)
     own_family = true;
     family.experts = (sl__expert_names){.fused_gate_up = "mlp.experts.gate_up_proj",
                                         .fused_down = "mlp.experts.down_proj",
-                                        .fused_transposed = l == TRANSPOSED,
-                                        .blocks_suffix = "_blocks", .scales_suffix = "_scales"};
+                                        .fused_transposed = l == TRANSPOSED};
 }
 
 /* ---- checkpoints ----------------------------------------------------------------------------- */

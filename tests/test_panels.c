@@ -34,6 +34,8 @@ static struct matrix make_matrix(sl__dtype type, uint32_t rows, uint32_t cols, u
 {
     struct matrix m = {.type = type, .rows = rows, .cols = cols};
     uint64_t bytes;
+    sl__kern kern;
+    sl__kern_init(&kern, NULL);
     float *row = malloc(cols * sizeof *row);
     assert_true(sl__dtype_row_bytes(type, cols, &bytes));
     m.row_bytes = (size_t)bytes;
@@ -43,7 +45,8 @@ static struct matrix make_matrix(sl__dtype type, uint32_t rows, uint32_t cols, u
     for (uint32_t r = 0; r < rows; r++) {
         for (uint32_t c = 0; c < cols; c++)
             row[c] = noise(seed);
-        assert_int_equal(sl__quant_row(type, row, cols, m.data + r * m.row_bytes, NULL), SL_OK);
+        assert_int_equal(
+            sl__quant_row(&kern, type, row, cols, m.data + r * m.row_bytes, NULL, NULL), SL_OK);
     }
     for (uint32_t r = 0; r < rows; r++) {
         unsigned char *panel = m.panels + r / SL_PANEL_ROWS * SL_PANEL_ROWS * m.row_bytes;

@@ -35,12 +35,12 @@ static double nll_of(const char *path, size_t windows, sl_activations activation
 {
     const sl_engine_options opt = {.activations = activations};
     double mean = nll_with(path, windows, &opt);
-    printf("%s: NLL %.4f with activations in %s\n", path, mean,
-           activations == SL_ACTIVATIONS_Q8 ? "q8" : "f32");
+    printf("%s: NLL %.4f with activations %s\n", path, mean,
+           activations == SL_ACTIVATIONS_Q8 ? "rounded" : "in f32");
     return mean;
 }
 
-/* Activations of 8 bits cost this much at most. */
+/* Rounded activations cost this much at most. */
 #define ACTIVATIONS_COST 0.003
 
 /* Both ways of multiplying stay within the bound. */
@@ -51,6 +51,29 @@ static void check_nll(const char *path, double bound)
     assert_true(exact <= bound);
     assert_true(rounded <= exact + ACTIVATIONS_COST);
     assert_true(rounded <= bound);
+}
+
+/* Weights in bf16 meet activations in bf16, of the checkpoint itself; the router does not. */
+static void the_checkpoint_rounds_to_bf16(void **state)
+{
+    (void)state;
+    if (!have_model) {
+        skip();
+        return;
+    }
+    const sl_engine_options opt = {.activations = SL_ACTIVATIONS_Q8};
+    sl_engine *engine = golden_open(model, &opt);
+    sl_engine_info info;
+    sl_engine_info_get(engine, &info);
+    assert_int_equal(info.activations, SL_ACTIVATIONS_Q8);
+    assert_string_equal(info.rounded_to, "bf16");
+    sl_engine_close(engine);
+    const size_t windows = test_fast() ? 2 : 24;
+    double exact = nll_of(model, windows, SL_ACTIVATIONS_F32);
+    double rounded = nll_of(model, windows, SL_ACTIVATIONS_Q8);
+    printf("activations in bf16 cost %.6f\n", rounded - exact);
+    assert_true(rounded != exact);
+    assert_true(rounded <= exact + ACTIVATIONS_COST);
 }
 
 /* How keys and values are kept, of the checkpoint itself: bounds over those of f32. */
@@ -183,7 +206,7 @@ static void every_level_of_kernels(const char *pack)
         if (sl_engine_open(&engine, pack, &exact, NULL) != SL_OK) continue; /* not here */
         sl_engine_close(engine);
         double cost = nll_with(pack, 4, &rounded) - nll_with(pack, 4, &exact);
-        printf("%s: activations of 8 bits cost %.5f\n", exact.cpu_level, cost);
+        printf("%s: rounded activations cost %.5f\n", exact.cpu_level, cost);
         assert_true(cost <= ACTIVATIONS_COST);
     }
 }
@@ -199,6 +222,7 @@ static void the_pack_in_the_repository(void **state)
     if (test_fast()) return;
     check_nll(pack, 3.71);
     every_level_of_kernels(pack);
+    if (have_model) every_level_of_kernels(model);
 }
 
 int main(void)
@@ -206,6 +230,7 @@ int main(void)
     have_model = golden_demo_checkpoint(model, sizeof model);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bits_cost_what_the_table_says),
+        cmocka_unit_test(the_checkpoint_rounds_to_bf16),
         cmocka_unit_test(kv_costs_little),
         cmocka_unit_test(keeping_changes_nothing),
         cmocka_unit_test(a_pack_can_be_packed),

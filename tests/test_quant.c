@@ -16,6 +16,8 @@
 #include "quant/quant.h"
 #include "test_env.h"
 
+static sl__kern kern; /* the highest level: main fills it */
+
 static const sl__dtype grouped[] = {SL_Q8, SL_Q4, SL_Q3, SL_Q2};
 
 static float top_code(sl__dtype type)
@@ -35,19 +37,17 @@ typedef struct coded {
 static void encode(sl__dtype type, const float *x, uint32_t cols, coded *c)
 {
     static unsigned char again[sizeof c->row];
-    sl__kern kern;
     sl_error err = {0};
     uint64_t bytes = 0;
     assert_true(sl__dtype_row_bytes(type, cols, &bytes));
     c->bytes = (size_t)bytes;
     memset(c->row, 0x5a, sizeof c->row);
     memset(again, 0xc3, sizeof again);
-    assert_int_equal(sl__quant_row(type, x, cols, c->row, &err), SL_OK);
-    assert_int_equal(sl__quant_row(type, x, cols, again + 1, NULL), SL_OK);
+    assert_int_equal(sl__quant_row(&kern, type, x, cols, c->row, NULL, &err), SL_OK);
+    assert_int_equal(sl__quant_row(&kern, type, x, cols, again + 1, NULL, NULL), SL_OK);
     assert_memory_equal(c->row, again + 1, c->bytes);
     for (size_t i = 0; i < 32; i++)
         assert_true(c->row[c->bytes + i] == 0x5a && again[c->bytes + 1 + i] == 0xc3);
-    sl__kern_init(&kern, NULL);
     kern.dequant_row(&(sl__rows){.dtype = type, .data = c->row}, 0, c->back, cols);
 }
 
@@ -393,20 +393,66 @@ static void what_cannot_be_stored_is_named(void **state)
         for (unsigned j = 0; j < 200; j++)
             x[j] = (float)j * 0.25f;
         x[150] = cases[i].value;
-        sl_status status = sl__quant_row(cases[i].type, x, 200, row, &err);
+        sl_status status = sl__quant_row(&kern, cases[i].type, x, 200, row, NULL, &err);
         assert_int_equal(status, cases[i].stored ? SL_OK : SL_ENUMERIC);
         if (cases[i].stored) continue;
         snprintf(want, sizeof want, "column 150: %g cannot be stored as %s", (double)cases[i].value,
                  sl__dtype_name(cases[i].type));
         assert_string_equal(err.message, want);
-        assert_int_equal(sl__quant_row(cases[i].type, x, 200, row, NULL), SL_ENUMERIC);
+        status = sl__quant_row(&kern, cases[i].type, x, 200, row, NULL, NULL);
+        assert_int_equal(status, SL_ENUMERIC);
     }
     /* Both ends fit, but not the way between them. */
     sl_error err = {0};
     x[150] = 3e38f;
     x[151] = -3e38f;
-    assert_int_equal(sl__quant_row(SL_Q4, x, 200, row, &err), SL_ENUMERIC);
-    assert_int_equal(sl__quant_row(SL_Q4, x, 0, row, NULL), SL_OK);
+    assert_int_equal(sl__quant_row(&kern, SL_Q4, x, 200, row, NULL, &err), SL_ENUMERIC);
+    assert_int_equal(sl__quant_row(&kern, SL_Q4, x, 0, row, NULL, NULL), SL_OK);
+}
+
+/* Affine codes as rows of grouped types: every weight is the same number. */
+static void regrouped_rows_are_the_same_numbers(void **state)
+{
+    (void)state;
+    static const sl__dtype types[] = {SL_AFFINE2, SL_AFFINE3, SL_AFFINE4, SL_AFFINE8};
+    static const uint32_t widths[] = {1, 8, 64, 72, 200, 256, 1000}, groups[] = {64, 128, 1024};
+    static unsigned char codes[2048], row[2048];
+    static float want[1024], got[1024];
+    uint16_t scales[16], biases[16];
+    test_rng rng = {77};
+    for (unsigned n = 0; n < 4 * 7 * 3 * 2; n++) {
+        const uint32_t cols = widths[n / 4 % 7];
+        sl__rows w = {.dtype = types[n % 4], .data = codes, .scales = scales,
+                      .biases = n / 84 ? biases : NULL};
+        w.scaling = (sl__scaling){.type = SL_BF16, .group = groups[n / 28 % 3], .group_rows = 1,
+                                  .biases = w.biases != NULL};
+        for (size_t i = 0; i < sizeof codes; i++)
+            codes[i] = (unsigned char)test_rng_below(&rng, 256);
+        for (size_t i = 0; i < 16; i++) {
+            scales[i] = sl__f32_to_bf16(test_rng_normal(&rng));
+            biases[i] = sl__f32_to_bf16(test_rng_normal(&rng) * 9);
+        }
+        sl__dtype to = SL_F32;
+        assert_true(sl__regroup_type(w.dtype, &w.scaling, &to));
+        memset(row, 0xa5, sizeof row);
+        sl__regroup_row(&w, 0, cols, row);
+        const sl__rows grouped_rows = {.dtype = to, .data = row};
+        kern.dequant_row(&w, 0, want, cols);
+        kern.dequant_row(&grouped_rows, 0, got, cols);
+        if (w.biases) assert_memory_equal(got, want, cols * sizeof *got);
+        for (uint32_t i = 0; i < cols; i++) /* 0 may have the other sign */
+            assert_true(got[i] == want[i]);
+    }
+    sl__scaling no = {.type = SL_F16, .group = 64, .group_rows = 1};
+    sl__dtype unused;
+    assert_false(sl__regroup_type(SL_AFFINE4, &no, &unused));
+    no = (sl__scaling){.type = SL_BF16, .group = 32, .group_rows = 1};
+    assert_false(sl__regroup_type(SL_AFFINE4, &no, &unused));
+    no = (sl__scaling){.type = SL_BF16, .group = 64, .group_rows = 2};
+    assert_false(sl__regroup_type(SL_AFFINE4, &no, &unused));
+    no.group_rows = 1;
+    assert_false(sl__regroup_type(SL_AFFINE5, &no, &unused));
+    assert_false(sl__regroup_type(SL_F8_E4M3, &no, &unused));
 }
 
 static void types_without_an_encoder_are_refused(void **state)
@@ -414,11 +460,11 @@ static void types_without_an_encoder_are_refused(void **state)
     (void)state;
     float x[256] = {0};
     for (unsigned type = 0; type < (unsigned)SL_DTYPE_ALL; type++) {
-        unsigned char row[1024] = {0};
+        unsigned char row[1024] = {0}, scales[8];
         sl_error err = {0};
         char want[64];
-        bool fits = type <= SL_Q2;
-        sl_status status = sl__quant_row((sl__dtype)type, x, 256, row, &err);
+        bool fits = sl__dtype_has_encoder((sl__dtype)type);
+        sl_status status = sl__quant_row(&kern, (sl__dtype)type, x, 256, row, scales, &err);
         assert_int_equal(status, fits ? SL_OK : SL_EUNSUPPORTED);
         if (fits) continue;
         snprintf(want, sizeof want, "%s cannot be encoded", sl__dtype_name((sl__dtype)type));
@@ -428,6 +474,7 @@ static void types_without_an_encoder_are_refused(void **state)
 
 int main(void)
 {
+    sl__kern_init(&kern, NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(normal_data_comes_back_close),
         cmocka_unit_test(no_block_is_worse_than_plain_rounding),
@@ -437,6 +484,7 @@ int main(void)
         cmocka_unit_test(tails_have_zero_codes_and_no_influence),
         cmocka_unit_test(halves_round_to_nearest_even),
         cmocka_unit_test(what_cannot_be_stored_is_named),
+        cmocka_unit_test(regrouped_rows_are_the_same_numbers),
         cmocka_unit_test(types_without_an_encoder_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

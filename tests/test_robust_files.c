@@ -166,7 +166,7 @@ static const struct absurd {
     {"rope_parameters", "{\"rope_theta\": 1e5, \"rope_type\": \"linear\"}", "rope_type linear",
      SL_EUNSUPPORTED},
     {"rope_scaling", "{\"type\": \"linear\", \"factor\": 4}", "type linear", SL_EUNSUPPORTED},
-    {"quantization_config", "{\"quant_method\": \"fp8\"}", "quant_method fp8 is not supported",
+    {"quantization_config", "{\"quant_method\": \"gptq\"}", "quant_method gptq is not supported",
      SL_EUNSUPPORTED},
     {"tie_word_embeddings", "1", NULL, SL_EFORMAT},
     {"attention_bias", "true", NULL, SL_EUNSUPPORTED},

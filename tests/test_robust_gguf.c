@@ -29,16 +29,23 @@ static const gguf_recipe sound = {.matrices = GGUF_Q8_0,
 
 static const char *at(const char *name) { return damage_path(dir, name); }
 
-/* A file without `skip`, with what add puts in. */
-static void expect(const char *skip, void (*add)(gguf_writer *w, void *ctx), void *ctx,
-                   sl_status status, const char *thing)
+/* A file of a checkpoint, without `skip`, with what add puts in. */
+static void expect_of(const char *checkpoint, const gguf_recipe *like, const char *skip,
+                      void (*add)(gguf_writer *w, const void *ctx), const void *ctx,
+                      sl_status status, const char *thing)
 {
-    gguf_recipe recipe = sound;
+    gguf_recipe recipe = *like;
     recipe.skip = skip;
     recipe.add = add;
     recipe.ctx = ctx;
-    gguf_convert(model, at("lie.gguf"), &recipe);
+    gguf_convert(checkpoint, at("lie.gguf"), &recipe);
     damage_expect(at("lie.gguf"), &small, status, "lie.gguf", thing);
+}
+
+static void expect(const char *skip, void (*add)(gguf_writer *w, const void *ctx), const void *ctx,
+                   sl_status status, const char *thing)
+{
+    expect_of(model, &sound, skip, add, ctx, status, thing);
 }
 
 /* ---- keys ------------------------------------------------------------------------------------ */
@@ -82,7 +89,7 @@ struct other {
     const char *text;
 };
 
-static void add_other(gguf_writer *w, void *ctx)
+static void add_other(gguf_writer *w, const void *ctx)
 {
     const struct other *o = ctx;
     const int64_t list[] = {(int64_t)o->number, 2, 3};
@@ -92,72 +99,243 @@ static void add_other(gguf_writer *w, void *ctx)
     else gguf_writer_ints(w, o->key, SL_GGUF_I32, list, 3);
 }
 
+#define ARCH "qwen35moe."
+static const struct lie {
+    struct other other;
+    sl_status status;
+    const char *thing;
+} lies[] = {
+    {{"general.architecture", INT, 3, NULL}, SL_EFORMAT,
+     "general.architecture: is not a string"},
+    {{"general.architecture", TEXT, 0, "mamba"}, SL_EUNSUPPORTED,
+     "general.architecture: mamba is not one of qwen3moe, qwen35moe, qwen3next, deepseek2, "
+     "glm4moe, gpt-oss, llama, olmoe, minimax-m2"},
+    {{"general.architecture", TEXT, 0, "llama"}, SL_EUNSUPPORTED,
+     "llama.expert_count: none: of this architecture only models with experts"},
+    {{"general.architecture", TEXT, 0, ""}, SL_EUNSUPPORTED, "general.architecture:"},
+    {{ARCH "block_count", TEXT, 0, "3"}, SL_EFORMAT, "block_count: is not an integer"},
+    {{ARCH "block_count", INT, 0, NULL}, SL_EFORMAT, "block_count: 0 is not from 1"},
+    {{ARCH "block_count", INT, 1e9, NULL}, SL_EFORMAT, "block_count: 1000000000 is not"},
+    {{ARCH "block_count", INT, 2, NULL}, SL_EUNSUPPORTED, "tensor blk."},
+    {{ARCH "block_count", INT, 4, NULL}, SL_EUNSUPPORTED, "tensor blk.2."},
+    {{ARCH "nextn_predict_layers", INT, 3, NULL}, SL_EFORMAT, "nextn_predict_layers: 3"},
+    {{ARCH "nextn_predict_layers", INT, -1, NULL}, SL_EFORMAT, "nextn_predict_layers: -1"},
+    {{ARCH "embedding_length", FLOAT, 64, NULL}, SL_EFORMAT,
+     "embedding_length: is not an integer"},
+    {{ARCH "embedding_length", INT, -1, NULL}, SL_EFORMAT, "embedding_length: -1"},
+    {{ARCH "embedding_length", INT, 128, NULL}, SL_EFORMAT,
+     "tensor blk.0.ffn_gate_exps.weight: shape [4, 32, 64], but the configuration asks for "
+     "[4, 32, 128]"},
+    {{ARCH "attention.head_count", LIST, 1, NULL}, SL_EUNSUPPORTED,
+     "head_count: 1 and 2 in one model"},
+    {{ARCH "attention.head_count", INT, 0, NULL}, SL_EFORMAT, "num_attention_heads"},
+    {{ARCH "attention.key_length", INT, 16, NULL}, SL_EUNSUPPORTED,
+     "attention.value_length: 32, but keys have 16"},
+    {{ARCH "attention.layer_norm_rms_epsilon", TEXT, 0, "x"}, SL_EFORMAT,
+     "epsilon: is not a number"},
+    {{ARCH "rope.freq_base", FLOAT, NAN, NULL}, SL_EFORMAT, "freq_base: is not a finite"},
+    {{ARCH "rope.freq_base", FLOAT, HUGE_VAL, NULL}, SL_EFORMAT, "freq_base: is not a finite"},
+    {{ARCH "rope.dimension_count", INT, 7, NULL}, SL_EFORMAT, "rotary_dim 7"},
+    {{ARCH "rope.scaling.type", TEXT, 0, "longrope"}, SL_EUNSUPPORTED,
+     "rope.scaling.type: longrope is not supported"},
+    {{ARCH "rope.scaling.type", TEXT, 0, "yarn"}, SL_EFORMAT,
+     "rope.scaling.factor: is missing"},
+    {{ARCH "rope.scaling.factor", FLOAT, 2, NULL}, SL_EUNSUPPORTED, "linear is not supported"},
+    {{ARCH "expert_count", INT, 5, NULL}, SL_EFORMAT,
+     "tensor blk.0.ffn_gate_exps.weight: shape [4, 32, 64], but the configuration asks for "
+     "[5, 32, 64]"},
+    {{ARCH "expert_used_count", INT, 5, NULL}, SL_EFORMAT, "num_experts_per_tok"},
+    {{ARCH "expert_feed_forward_length", INT, 64, NULL}, SL_EFORMAT,
+     "tensor blk.0.ffn_gate_exps.weight: shape [4, 32, 64], but the configuration asks for "
+     "[4, 64, 64]"},
+    {{ARCH "expert_gating_func", INT, 2, NULL}, SL_EUNSUPPORTED,
+     "expert_gating_func: 2 is not supported"},
+    {{ARCH "expert_weights_scale", FLOAT, 2.5, NULL}, SL_EUNSUPPORTED, "expert_weights_scale"},
+    {{ARCH "rope.scale_linear", FLOAT, 4, NULL}, SL_EUNSUPPORTED, "scale_linear: 4 is not"},
+    {{ARCH "rope.scaling.yarn_log_multiplier", FLOAT, 0.25, NULL}, SL_EUNSUPPORTED,
+     "yarn_log_multiplier: 0.25 is not"},
+    {{ARCH "expert_group_count", INT, 8, NULL}, SL_EUNSUPPORTED, "expert_group_count: 8"},
+    {{ARCH "final_logit_softcapping", FLOAT, 30, NULL}, SL_EUNSUPPORTED, "softcapping: 30"},
+    {{ARCH "expert_weights_norm", INT, 1, NULL}, SL_EFORMAT, "norm: is not a boolean"},
+    {{ARCH "ssm.inner_size", INT, 97, NULL}, SL_EFORMAT,
+     "ssm.inner_size: 97 is not a multiple of the 6 heads"},
+    {{ARCH "ssm.time_step_rank", INT, 0, NULL}, SL_EFORMAT, "time_step_rank: 0"},
+    {{ARCH "ssm.group_count", INT, 4, NULL}, SL_EFORMAT, "linear_num_value_heads 6"},
+    {{"tokenizer.ggml.eot_token_id", INT, -1, NULL}, SL_EFORMAT, "eot_token_id: -1"},
+    {{"general.sampling.temp", TEXT, 0, "hot"}, SL_EFORMAT, "temp: is not a number"},
+    {{"general.sampling.top_p", FLOAT, 2, NULL}, SL_EFORMAT, "top_p"},
+    {{"tokenizer.chat_template", INT, 1, NULL}, SL_EFORMAT,
+     "tokenizer.chat_template: is not a string"},
+};
+#define LIES (sizeof lies / sizeof lies[0])
+
 static void keys_that_lie(void **state)
 {
     (void)state;
-#define ARCH "qwen35moe."
-    struct {
-        struct other other;
-        sl_status status;
-        const char *thing;
-    } cases[] = {
-        {{"general.architecture", INT, 3, NULL}, SL_EFORMAT,
-         "general.architecture: is not a string"},
-        {{"general.architecture", TEXT, 0, "llama"}, SL_EUNSUPPORTED,
-         "general.architecture: llama is not one of qwen3moe, qwen35moe"},
-        {{"general.architecture", TEXT, 0, ""}, SL_EUNSUPPORTED, "general.architecture:"},
-        {{ARCH "block_count", TEXT, 0, "3"}, SL_EFORMAT, "block_count: is not an integer"},
-        {{ARCH "block_count", INT, 0, NULL}, SL_EFORMAT, "block_count: 0 is not from 1"},
-        {{ARCH "block_count", INT, 1e9, NULL}, SL_EFORMAT, "block_count: 1000000000 is not"},
-        {{ARCH "block_count", INT, 2, NULL}, SL_EUNSUPPORTED, "tensor blk."},
-        {{ARCH "block_count", INT, 4, NULL}, SL_EUNSUPPORTED, "tensor blk.2."},
-        {{ARCH "nextn_predict_layers", INT, 3, NULL}, SL_EFORMAT, "nextn_predict_layers: 3"},
-        {{ARCH "nextn_predict_layers", INT, -1, NULL}, SL_EFORMAT, "nextn_predict_layers: -1"},
-        {{ARCH "embedding_length", FLOAT, 64, NULL}, SL_EFORMAT,
-         "embedding_length: is not an integer"},
-        {{ARCH "embedding_length", INT, -1, NULL}, SL_EFORMAT, "embedding_length: -1"},
-        {{ARCH "embedding_length", INT, 128, NULL}, SL_EFORMAT,
-         "tensor blk.0.ffn_gate_exps.weight: shape [4, 32, 64], but the configuration asks for "
-         "[4, 32, 128]"},
-        {{ARCH "attention.head_count", LIST, 1, NULL}, SL_EUNSUPPORTED,
-         "head_count: 1 and 2 in one model"},
-        {{ARCH "attention.head_count", INT, 0, NULL}, SL_EFORMAT, "num_attention_heads"},
-        {{ARCH "attention.key_length", INT, 16, NULL}, SL_EUNSUPPORTED,
-         "attention.value_length: 32, but keys have 16"},
-        {{ARCH "attention.layer_norm_rms_epsilon", TEXT, 0, "x"}, SL_EFORMAT,
-         "epsilon: is not a number"},
-        {{ARCH "rope.freq_base", FLOAT, NAN, NULL}, SL_EFORMAT, "freq_base: is not a finite"},
-        {{ARCH "rope.freq_base", FLOAT, HUGE_VAL, NULL}, SL_EFORMAT, "freq_base: is not a finite"},
-        {{ARCH "rope.dimension_count", INT, 7, NULL}, SL_EFORMAT, "rotary_dim 7"},
-        {{ARCH "rope.scaling.type", TEXT, 0, "longrope"}, SL_EUNSUPPORTED,
-         "rope.scaling.type: longrope is not supported"},
-        {{ARCH "rope.scaling.type", TEXT, 0, "yarn"}, SL_EFORMAT,
-         "rope.scaling.factor: is missing"},
-        {{ARCH "rope.scaling.factor", FLOAT, 2, NULL}, SL_EUNSUPPORTED, "linear is not supported"},
-        {{ARCH "expert_count", INT, 5, NULL}, SL_EFORMAT,
-         "tensor blk.0.ffn_gate_exps.weight: shape [4, 32, 64], but the configuration asks for "
-         "[5, 32, 64]"},
-        {{ARCH "expert_used_count", INT, 5, NULL}, SL_EFORMAT, "num_experts_per_tok"},
-        {{ARCH "expert_feed_forward_length", INT, 64, NULL}, SL_EFORMAT,
-         "tensor blk.0.ffn_gate_exps.weight: shape [4, 32, 64], but the configuration asks for "
-         "[4, 64, 64]"},
-        {{ARCH "expert_gating_func", INT, 2, NULL}, SL_EUNSUPPORTED,
-         "expert_gating_func: 2 is not supported"},
-        {{ARCH "expert_weights_scale", FLOAT, 2.5, NULL}, SL_EUNSUPPORTED, "expert_weights_scale"},
-        {{ARCH "final_logit_softcapping", FLOAT, 30, NULL}, SL_EUNSUPPORTED, "softcapping: 30"},
-        {{ARCH "expert_weights_norm", INT, 1, NULL}, SL_EFORMAT, "norm: is not a boolean"},
-        {{ARCH "ssm.inner_size", INT, 97, NULL}, SL_EFORMAT,
-         "ssm.inner_size: 97 is not a multiple of the 6 heads"},
-        {{ARCH "ssm.time_step_rank", INT, 0, NULL}, SL_EFORMAT, "time_step_rank: 0"},
-        {{ARCH "ssm.group_count", INT, 4, NULL}, SL_EFORMAT, "linear_num_value_heads 6"},
-        {{"tokenizer.ggml.eot_token_id", INT, -1, NULL}, SL_EFORMAT, "eot_token_id: -1"},
-        {{"general.sampling.temp", TEXT, 0, "hot"}, SL_EFORMAT, "temp: is not a number"},
-        {{"general.sampling.top_p", FLOAT, 2, NULL}, SL_EFORMAT, "top_p"},
-        {{"tokenizer.chat_template", INT, 1, NULL}, SL_EFORMAT,
-         "tokenizer.chat_template: is not a string"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        expect(cases[i].other.key, add_other, &cases[i].other, cases[i].status, cases[i].thing);
+    for (size_t i = 0; i < LIES; i++)
+        expect(lies[i].other.key, add_other, &lies[i].other, lies[i].status, lies[i].thing);
+}
+
+/* ---- other families -------------------------------------------------------------------------- */
+
+#define FAMILY(name) "data/families/" name
+#define KEYS_MAX     12u
+
+static const gguf_recipe older = {.matrices = GGUF_BF16, .older = true};
+
+/* What each cannot do without, besides the keys of all. */
+static const struct needs {
+    const char *checkpoint, *arch;
+    const gguf_recipe *like;
+    const char *keys[KEYS_MAX], *tensors[KEYS_MAX];
+} needs[] = {
+    {FAMILY("qwen3_next"), "qwen3next", &sound,
+     {"attention.key_length", "expert_feed_forward_length", "ssm.inner_size",
+      "expert_shared_feed_forward_length", "rope.dimension_count", "ssm.group_count"},
+     {"0.attn_qkv.weight", "0.attn_gate.weight", "1.ssm_ba.weight", "2.ssm_norm.weight"}},
+    {FAMILY("qwen3_next"), "qwen3next", &older, {NULL}, {"1.ssm_in.weight"}},
+    {FAMILY("deepseek_v3"), "deepseek2", &sound,
+     {"attention.kv_lora_rank", "rope.dimension_count", "attention.value_length_mla",
+      "leading_dense_block_count", "expert_shared_count", "expert_feed_forward_length",
+      "expert_weights_norm", "expert_group_count", "expert_group_used_count",
+      "rope.scaling.factor", "feed_forward_length"},
+     {"0.attn_k_b.weight", "1.attn_v_b.weight", "2.attn_q_a.weight", "0.attn_q_a_norm.weight",
+      "3.attn_kv_a_mqa.weight", "1.exp_probs_b.bias", "1.ffn_gate_inp.weight",
+      "1.ffn_up_shexp.weight", "0.ffn_up.weight", "2.ffn_norm.weight", "1.ffn_up_exps.weight"}},
+    {FAMILY("deepseek_v3"), "deepseek2", &older,
+     {"attention.key_length", "attention.value_length"}, {"1.attn_kv_b.weight"}},
+    {FAMILY("glm4_moe"), "glm4moe", &sound,
+     {"attention.key_length", "rope.dimension_count", "leading_dense_block_count",
+      "expert_shared_count", "expert_feed_forward_length", "expert_weights_norm",
+      "feed_forward_length"},
+     {"1.attn_q_norm.weight", "2.attn_q.bias", "0.attn_v.bias", "1.exp_probs_b.bias",
+      "0.post_attention_norm.weight", "3.ffn_down_shexp.weight"}},
+    {FAMILY("gpt_oss"), "gpt-oss", &sound,
+     {"attention.key_length", "attention.sliding_window", "feed_forward_length",
+      "rope.scaling.factor", "rope.scaling.original_context_length"},
+     {"0.attn_sinks.weight", "1.attn_output.bias", "2.ffn_gate_inp.bias", "0.ffn_gate_exps.bias",
+      "1.ffn_up_exps.bias", "2.ffn_down_exps.bias", "3.ffn_gate_exps.weight"}},
+    {FAMILY("mixtral"), "llama", &sound, {"feed_forward_length"},
+     {"0.ffn_gate_inp.weight", "1.ffn_up_exps.weight", "2.ffn_norm.weight"}},
+    {FAMILY("mixtral"), "llama", &older, {NULL}, {"0.ffn_gate.3.weight", "3.ffn_down.7.weight"}},
+    {FAMILY("olmoe"), "olmoe", &sound, {"feed_forward_length", "expert_count"},
+     {"0.attn_q_norm.weight", "1.attn_k_norm.weight", "2.ffn_gate_inp.weight"}},
+    {FAMILY("minimax_m2"), "minimax-m2", &sound,
+     {"attention.key_length", "rope.dimension_count", "feed_forward_length", "expert_count"},
+     {"0.exp_probs_b.bias", "1.attn_q_norm.weight"}},
+};
+
+static void expect_missing(const struct needs *n, const char *key)
+{
+    char name[100], thing[120];
+    snprintf(name, sizeof name, "%s.%s", n->arch, key);
+    snprintf(thing, sizeof thing, "%s: is missing", name);
+    expect_of(n->checkpoint, n->like, name, NULL, NULL, SL_EFORMAT, thing);
+}
+
+static void what_families_need(void **state)
+{
+    (void)state;
+    static const char *const all[] = {"context_length", "embedding_length", "attention.head_count",
+                                      "attention.layer_norm_rms_epsilon", "rope.freq_base",
+                                      "expert_used_count", "block_count"};
+    for (const struct needs *n = needs; n < needs + sizeof needs / sizeof needs[0]; n++) {
+        for (size_t i = 0; i < sizeof all / sizeof all[0] && n->keys[0]; i++)
+            expect_missing(n, all[i]);
+        for (size_t i = 0; i < KEYS_MAX && n->keys[i]; i++)
+            expect_missing(n, n->keys[i]);
+        for (size_t i = 0; i < KEYS_MAX && n->tensors[i]; i++) {
+            char name[100], thing[120];
+            snprintf(name, sizeof name, "blk.%s", n->tensors[i]);
+            snprintf(thing, sizeof thing, "tensor %s is missing", name);
+            expect_of(n->checkpoint, n->like, name, NULL, NULL, SL_EFORMAT, thing);
+        }
+    }
+}
+
+static const gguf_recipe drafting = {.matrices = GGUF_BF16, .drafts = 1};
+
+/* A name of a tensor stands for its absence. */
+static const struct family_lie {
+    const char *checkpoint;
+    const gguf_recipe *like;
+    struct other other;
+    sl_status status;
+    const char *thing;
+} family_lies[] = {
+    {FAMILY("qwen3_next"), &sound, {"qwen3next.ssm.group_count", INT, 3, NULL}, SL_EFORMAT,
+     "linear_num_key_heads 3"},
+    {FAMILY("qwen3_next"), &sound, {"qwen3next.ssm.state_size", INT, 32, NULL}, SL_EFORMAT,
+     "tensor blk.0.attn_qkv.weight: shape [128, 128]"},
+    {FAMILY("deepseek_v3"), &sound, {"deepseek2.expert_gating_func", INT, 1, NULL},
+     SL_EUNSUPPORTED, "deepseek2.expert_gating_func: 1 is not supported"},
+    {FAMILY("deepseek_v3"), &sound, {"deepseek2.attention.key_length_mla", INT, 16, NULL},
+     SL_EFORMAT, "key_length_mla: 16 leaves nothing beside the 16 channels"},
+    {FAMILY("deepseek_v3"), &sound, {"deepseek2.attention.key_length_mla", INT, 40, NULL},
+     SL_EFORMAT, "tensor blk.0.attn_q_b.weight: shape [128, 48]"},
+    {FAMILY("deepseek_v3"), &sound, {"deepseek2.attention.value_length_mla", INT, 25, NULL},
+     SL_EFORMAT, "tensor blk.0.attn_v_b.weight: shape [4, 24, 32]"},
+    {FAMILY("deepseek_v3"), &sound, {"deepseek2.attention.kv_lora_rank", INT, 16, NULL},
+     SL_EFORMAT, "tensor blk.0.attn_kv_a_mqa.weight: shape [48, 128]"},
+    {FAMILY("deepseek_v3"), &sound, {"deepseek2.attention.q_lora_rank", INT, 0, NULL},
+     SL_EFORMAT, "tensor blk.0.attn_q.weight is missing"},
+    {FAMILY("deepseek_v3"), &sound, {"deepseek2.leading_dense_block_count", INT, 2, NULL},
+     SL_EFORMAT, "tensor blk.1.ffn_gate.weight is missing"},
+    {FAMILY("deepseek_v3"), &sound, {"deepseek2.leading_dense_block_count", INT, 9, NULL},
+     SL_EFORMAT, "first_k_dense_replace"},
+    {FAMILY("deepseek_v3"), &sound, {"deepseek2.expert_group_count", INT, 3, NULL}, SL_EFORMAT,
+     "n_group 3"},
+    {FAMILY("deepseek_v3"), &sound, {"deepseek2.expert_group_used_count", INT, 5, NULL},
+     SL_EFORMAT, "expert_group_used_count: 5 is not from 1 to 4"},
+    {FAMILY("deepseek_v3"), &sound, {"deepseek2.expert_weights_norm", INT, 1, NULL}, SL_EFORMAT,
+     "expert_weights_norm: is not a boolean"},
+    {FAMILY("deepseek_v3"), &sound, {"deepseek2.expert_weights_scale", FLOAT, -1, NULL},
+     SL_EFORMAT, "routed_scaling_factor"},
+    {FAMILY("deepseek_v3"), &sound, {"deepseek2.rope.scaling.yarn_log_multiplier", FLOAT, 7,
+     NULL}, SL_EFORMAT, "yarn_log_multiplier: 7 is not from 0 to 1"},
+    {FAMILY("deepseek_v3"), &sound, {"deepseek2.nextn_predict_layers", INT, 1, NULL},
+     SL_EFORMAT, "nextn_predict_layers: 1, but tensor blk.3.nextn.eh_proj.weight is missing"},
+    {FAMILY("glm4_moe"), &drafting, {"blk.4.nextn.eh_proj.weight", INT, 0, NULL}, SL_EFORMAT,
+     "nextn_predict_layers: 1, but tensor blk.4.nextn.eh_proj.weight is missing"},
+    {FAMILY("glm4_moe"), &drafting, {"glm4moe.nextn_predict_layers", INT, 0, NULL},
+     SL_EUNSUPPORTED, "tensor blk.4.nextn.eh_proj.weight is none of those of glm4moe"},
+    {FAMILY("glm4_moe"), &sound, {"glm4moe.rope.dimension_count", INT, 33, NULL}, SL_EFORMAT,
+     "rotary_dim"},
+    {FAMILY("gpt_oss"), &sound, {"gpt-oss.expert_gating_func", INT, 2, NULL}, SL_EUNSUPPORTED,
+     "gpt-oss.expert_gating_func: 2 is not supported"},
+    {FAMILY("gpt_oss"), &sound, {"gpt-oss.attention.sliding_window_pattern", INT, 6, NULL},
+     SL_EFORMAT, "sliding_window_pattern: 6 is not from 2 to 2"},
+    {FAMILY("gpt_oss"), &sound, {"gpt-oss.attention.sliding_window_pattern", LIST, 1, NULL},
+     SL_EFORMAT, "sliding_window_pattern: is not a list of booleans, one a block"},
+    {FAMILY("gpt_oss"), &sound, {"gpt-oss.rope.scaling.type", TEXT, 0, "linear"},
+     SL_EUNSUPPORTED, "rope.scaling.type: linear is not supported"},
+    {FAMILY("gpt_oss"), &sound, {"gpt-oss.rope.scaling.yarn_ext_factor", FLOAT, 0, NULL},
+     SL_EUNSUPPORTED, "gpt-oss.rope.scaling.yarn_ext_factor: 0 is not supported"},
+    {FAMILY("gpt_oss"), &sound, {"gpt-oss.rope.freq_base_swa", FLOAT, 10000, NULL},
+     SL_EUNSUPPORTED, "gpt-oss.rope.freq_base_swa: 10000, and 150000 elsewhere, is not supported"},
+    {FAMILY("mixtral"), &sound, {"llama.expert_count", INT, 0, NULL}, SL_EUNSUPPORTED,
+     "llama.expert_count: none"},
+    {FAMILY("mixtral"), &sound, {"llama.expert_weights_norm", TEXT, 0, "no"}, SL_EFORMAT,
+     "llama.expert_weights_norm: is not a boolean"},
+    {FAMILY("mixtral"), &sound, {"llama.attention.value_length", INT, 16, NULL},
+     SL_EUNSUPPORTED, "llama.attention.value_length: 16, but keys have 32"},
+    {FAMILY("mixtral"), &older, {"llama.feed_forward_length", INT, 32, NULL}, SL_EFORMAT,
+     "tensor blk.0.ffn_gate.0.weight: shape [64, 128]"},
+    {FAMILY("olmoe"), &sound, {"olmoe.attention.clamp_kqv", FLOAT, -2, NULL}, SL_EFORMAT,
+     "clip_qkv"},
+    {FAMILY("minimax_m2"), &sound, {"minimax-m2.expert_weights_scale", FLOAT, 2, NULL},
+     SL_EUNSUPPORTED, "expert_weights_scale: 2 is not supported"},
+};
+#define FAMILY_LIES (sizeof family_lies / sizeof family_lies[0])
+
+static void families_that_lie(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < FAMILY_LIES; i++) {
+        const struct family_lie *lie = &family_lies[i];
+        bool tensor = strncmp(lie->other.key, "blk.", 4) == 0;
+        expect_of(lie->checkpoint, lie->like, lie->other.key, tensor ? NULL : add_other,
+                  &lie->other, lie->status, lie->thing);
     }
 }
 
@@ -208,7 +386,7 @@ struct tensor {
     float value; /* of an F32 tensor */
 };
 
-static void add_tensor(gguf_writer *w, void *ctx)
+static void add_tensor(gguf_writer *w, const void *ctx)
 {
     const struct tensor *t = ctx;
     float *data = calloc(t->bytes + 4, 1);
@@ -338,7 +516,8 @@ static void paths_that_are_none(void **state)
     test_write_file(at("empty.gguf"), "", 0);
     damage_expect(at("empty.gguf"), &small, SL_EFORMAT, "empty.gguf", "");
     /* The vocabulary alone, as tests of tokenizers have it. */
-    damage_expect("data/gguf/vocab.gguf", &small, SL_EUNSUPPORTED, "vocab.gguf", "llama");
+    damage_expect("data/gguf/vocab.gguf", &small, SL_EUNSUPPORTED, "vocab.gguf",
+                  "llama.expert_count: none");
 }
 
 int main(void)
@@ -346,6 +525,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(missing_keys),        cmocka_unit_test(keys_that_lie),
         cmocka_unit_test(missing_tensors),     cmocka_unit_test(tensors_that_lie),
+        cmocka_unit_test(what_families_need),  cmocka_unit_test(families_that_lie),
         cmocka_unit_test(every_truncation),    cmocka_unit_test(flipped_bits),
         cmocka_unit_test(lost_parts),          cmocka_unit_test(paths_that_are_none),
     };

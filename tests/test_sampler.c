@@ -397,6 +397,19 @@ static void presence_penalty_is_for_generated_tokens(void **state)
     sl_sampler_destroy(s);
 }
 
+static void frequency_penalty_counts(void **state)
+{
+    (void)state;
+    sl_sampler_options opt = options(0.0f);
+    opt.frequency_penalty = 0.5f;
+    sl_sampler *s = create(2, &opt);
+    sl_sampler_accept_prompt(s, 0); /* of the prompt: not counted */
+    static const int32_t expected[] = {0, 0, 0, 1, 0, 1, 0}; /* 3, 2.5, 2, then 1.5 and 1.75 */
+    for (unsigned i = 0; i < sizeof expected / sizeof expected[0]; i++)
+        assert_int_equal(sample(s, (float[]){3, 1.75f}), expected[i]);
+    sl_sampler_destroy(s);
+}
+
 static void penalties_never_make_infinities(void **state)
 {
     (void)state;
@@ -461,30 +474,32 @@ static void options_out_of_range_are_refused(void **state)
 {
     (void)state;
     static const struct {
-        float temperature, top_p, min_p, repetition, presence;
+        float temperature, top_p, min_p, repetition, presence, frequency;
         const char *message;
     } cases[] = {
-        {-0.1f, 1, 0, 1, 0, "sampler: temperature -0.1 is not a number of at least 0"},
-        {NAN, 1, 0, 1, 0, "sampler: temperature nan is not a number of at least 0"},
-        {INFINITY, 1, 0, 1, 0, "sampler: temperature inf is not a number of at least 0"},
-        {1, 0, 0, 1, 0, "sampler: top_p 0 is not above 0 and at most 1"},
-        {1, 1.01f, 0, 1, 0, "sampler: top_p 1.01 is not above 0 and at most 1"},
-        {1, NAN, 0, 1, 0, "sampler: top_p nan is not above 0 and at most 1"},
-        {1, 1, -0.5f, 1, 0, "sampler: min_p -0.5 is not between 0 and 1"},
-        {1, 1, 1.5f, 1, 0, "sampler: min_p 1.5 is not between 0 and 1"},
-        {1, 1, NAN, 1, 0, "sampler: min_p nan is not between 0 and 1"},
-        {1, 1, 0, 0, 0, "sampler: repetition_penalty 0 is not a number above 0"},
-        {1, 1, 0, -1, 0, "sampler: repetition_penalty -1 is not a number above 0"},
-        {1, 1, 0, INFINITY, 0, "sampler: repetition_penalty inf is not a number above 0"},
-        {1, 1, 0, 1, NAN, "sampler: presence_penalty nan is not finite"},
-        {1, 1, 0, 1, -INFINITY, "sampler: presence_penalty -inf is not finite"},
+        {-0.1f, 1, 0, 1, 0, 0, "sampler: temperature -0.1 is not a number of at least 0"},
+        {NAN, 1, 0, 1, 0, 0, "sampler: temperature nan is not a number of at least 0"},
+        {INFINITY, 1, 0, 1, 0, 0, "sampler: temperature inf is not a number of at least 0"},
+        {1, 0, 0, 1, 0, 0, "sampler: top_p 0 is not above 0 and at most 1"},
+        {1, 1.01f, 0, 1, 0, 0, "sampler: top_p 1.01 is not above 0 and at most 1"},
+        {1, NAN, 0, 1, 0, 0, "sampler: top_p nan is not above 0 and at most 1"},
+        {1, 1, -0.5f, 1, 0, 0, "sampler: min_p -0.5 is not between 0 and 1"},
+        {1, 1, 1.5f, 1, 0, 0, "sampler: min_p 1.5 is not between 0 and 1"},
+        {1, 1, NAN, 1, 0, 0, "sampler: min_p nan is not between 0 and 1"},
+        {1, 1, 0, 0, 0, 0, "sampler: repetition_penalty 0 is not a number above 0"},
+        {1, 1, 0, -1, 0, 0, "sampler: repetition_penalty -1 is not a number above 0"},
+        {1, 1, 0, INFINITY, 0, 0, "sampler: repetition_penalty inf is not a number above 0"},
+        {1, 1, 0, 1, NAN, 0, "sampler: presence_penalty nan is not finite"},
+        {1, 1, 0, 1, -INFINITY, 0, "sampler: presence_penalty -inf is not finite"},
+        {1, 1, 0, 1, 0, INFINITY, "sampler: frequency_penalty inf is not finite"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         sl_sampler_options opt = {.temperature = cases[i].temperature,
                                   .top_p = cases[i].top_p,
                                   .min_p = cases[i].min_p,
                                   .repetition_penalty = cases[i].repetition,
-                                  .presence_penalty = cases[i].presence};
+                                  .presence_penalty = cases[i].presence,
+                                  .frequency_penalty = cases[i].frequency};
         sl_error err = {0};
         sl_sampler *s = (sl_sampler *)&err;
         assert_int_equal(sl_sampler_create(&s, 10, &opt, &err), SL_EINVAL);
@@ -642,6 +657,7 @@ int main(void)
         cmocka_unit_test(extreme_logits_and_temperatures),
         cmocka_unit_test(repetition_penalty_divides_and_multiplies),
         cmocka_unit_test(presence_penalty_is_for_generated_tokens),
+        cmocka_unit_test(frequency_penalty_counts),
         cmocka_unit_test(penalties_never_make_infinities),
         cmocka_unit_test(ids_outside_the_vocabulary_are_ignored),
         cmocka_unit_test(bad_logits_are_refused),

@@ -151,7 +151,7 @@ static void names_split_as_their_models(void **state)
     } cases[] = {
         {"qwen35 qwen2", "Hello,  world!\n\n  x=1234 don't DON'T",
          "[Hello][,][ ][ world][!\n\n][ ][ x][=][1][2][3][4][ don]['t][ DON]['T]"},
-        {"glm4 llama-bpe", "x=1234 don't", "[x][=][123][4][ don]['t]"},
+        {"glm4 chatglm-bpe llama-bpe", "x=1234 don't", "[x][=][123][4][ don]['t]"},
         {"gpt-4o minimax-m2 kimi-k2", "x=1234 don't DON'T", "[x][=][123][4][ don't][ DON'T]"},
         {"deepseek-v3", "x=1234 don't DON'T", "[x][=][123][4][ don]['t][ DON]['T]"},
         {"gpt-2 olmo", "x=1234 don't DON'T", "[x][=][1234][ don]['t][ DON]['][T]"},

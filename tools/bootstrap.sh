@@ -3,8 +3,10 @@
 #
 #   tools/bootstrap.sh [--check-only] [--with GROUP[,GROUP…]]
 #
-#   build     compiler, make, cmake, ninja, pkg-config, the libraries   (always); on Linux liburing
-#             comes along, whose lack alone is no reason to install anything
+#   build     compiler, make, cmake, ninja, pkg-config, the libraries   (always); liburing (on
+#             Linux) and libcurl with libcrypto come along, whose lack alone is no reason to
+#             install anything
+#   download  libcurl and libcrypto, for 'sluice pull'
 #   test      cmocka, python3
 #   sanitize  run-time libraries of the sanitizers, where they are packages of their own
 #   clang     clang
@@ -34,14 +36,16 @@ done
 
 needs_of() {
     case "$1" in
-        build) echo cc make cmake ninja pkg-config jansson pcre2 utf8proc xxhash ;;
+        build) echo cc make cmake ninja pkg-config jansson pcre2 utf8proc xxhash microhttpd \
+            libedit ;;
+        download) echo libcurl libcrypto ;;
         test) echo cmocka python3 ;;
         sanitize) echo sanitizers ;;
         clang) echo clang ;;
         fuzz) echo clang libfuzzer ;;
         cross) echo aarch64-gcc qemu-aarch64 ;;
         macos) [ "$(uname -s)" = Darwin ] || echo python3 zig ;;
-        *) die "unknown group $1: build, test, sanitize, clang, fuzz, cross, macos" ;;
+        *) die "unknown group $1: build, download, test, sanitize, clang, fuzz, cross, macos" ;;
     esac
 }
 
@@ -57,8 +61,12 @@ is_there() {
         jansson) have_library 'jansson >= 2.13' ;;
         pcre2) have_library 'libpcre2-8 >= 10.32' ;;
         utf8proc) have_library libutf8proc ;;
+        microhttpd) have_library 'libmicrohttpd >= 0.9.71' ;;
+        libedit) have_library libedit ;;
         liburing) have_library 'liburing >= 2.3' ;;
         xxhash) have_library 'libxxhash >= 0.8.0' ;;
+        libcurl) have_library 'libcurl >= 7.64' ;;
+        libcrypto) have_library 'libcrypto >= 1.1.1' ;;
         cmocka) have_library cmocka ;;
         sanitizers) sanitizers_there ;;
         libfuzzer) have clang && libfuzzer_there ;;
@@ -118,6 +126,12 @@ package() {
         apt/utf8proc) echo libutf8proc-dev ;;
         apt/xxhash) echo libxxhash-dev ;;
         apt/liburing) echo liburing-dev ;;
+        apt/microhttpd) echo libmicrohttpd-dev ;;
+        apt/libedit) echo libedit-dev ;;
+        dnf/microhttpd) echo libmicrohttpd-devel ;;
+        brew/microhttpd) echo libmicrohttpd ;;
+        apt/libcurl) echo libcurl4-openssl-dev ;;
+        apt/libcrypto) echo libssl-dev ;;
         apt/cmocka) echo libcmocka-dev ;;
         apt/sanitizers) echo gcc ;;
         apt/libfuzzer) apt_libfuzzer ;;
@@ -125,8 +139,12 @@ package() {
         apt/qemu-aarch64) echo qemu-user ;;
         dnf/cc) echo gcc glibc-devel ;;
         dnf/pkg-config) echo pkgconf-pkg-config ;;
-        dnf/jansson | dnf/pcre2 | dnf/utf8proc | dnf/xxhash | dnf/liburing) echo "$2-devel" ;;
+        dnf/jansson | dnf/pcre2 | dnf/utf8proc | dnf/xxhash | dnf/liburing | dnf/libedit | \
+            dnf/libcurl) echo "$2-devel" ;;
+        dnf/libcrypto) echo openssl-devel ;;
         brew/liburing) ;; # of Linux alone
+        brew/libcurl) echo curl ;;
+        brew/libcrypto) echo openssl@3 ;;
         dnf/cmocka) echo libcmocka-devel ;;
         dnf/sanitizers) echo libasan libubsan libtsan ;;
         dnf/libfuzzer) echo compiler-rt ;;
@@ -220,11 +238,16 @@ install_packages() {
 if [ -n "$packages" ]; then
     install_packages $packages || die "the packages could not be installed"
 fi
-optional=$(package "$manager" liburing)
-if [ -n "$optional" ] && ! is_there liburing; then
-    install_packages $optional ||
-        warn "liburing could not be installed: reads go through a pool of threads"
-fi
+# come_along NEED WITHOUT: what it is like without it
+come_along() {
+    local optional
+    optional=$(package "$manager" "$1")
+    if [ -z "$optional" ] || is_there "$1"; then return; fi
+    install_packages $optional || warn "$1 could not be installed: $2"
+}
+come_along liburing "reads go through a pool of threads"
+come_along libcurl "'sluice pull' will say that this build has no downloads"
+come_along libcrypto "'sluice pull' will say that this build has no downloads"
 
 if [ -n "$from_pypi" ]; then
     say "\$ python3 -m venv .venv && .venv/bin/pip install$from_pypi"

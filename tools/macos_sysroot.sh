@@ -72,5 +72,8 @@ library jansson jansson jansson.h jansson_config.h
 library libpcre2-8 pcre2-8 pcre2.h
 library libutf8proc utf8proc utf8proc.h
 library libxxhash xxhash xxhash.h xxh3.h
+if pkg-config --exists libmicrohttpd; then
+    library libmicrohttpd microhttpd microhttpd.h
+fi
 # The tests are compiled where their library is here.
 if pkg-config --exists cmocka; then library cmocka cmocka cmocka.h; fi

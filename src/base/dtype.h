@@ -127,7 +127,7 @@ static inline bool sl__dtype_has_q8_rows(sl__dtype type)
 /* Whether rows can be encoded in the type (quant/quant.h). */
 static inline bool sl__dtype_has_encoder(sl__dtype type)
 {
-    return type <= SL_Q2;
+    return type <= SL_IQ4_NL || type == SL_MXFP4_BLOCK || (type >= SL_Q2_K && type <= SL_IQ4_XS);
 }
 
 /* Adds a type's name to a list such as "q4, q8", unless it is in it or does not fit. */

@@ -103,8 +103,7 @@ static json_t *info_json(const sl_engine_info *info, bool *failed)
     put(o, "cpu_level", json_string(info->cpu_level), failed);
     put(o, "io", json_string(sl_io_kind_name(info->io)), failed);
     put(o, "kv", json_string(sl_kv_type_name(info->kv)), failed);
-    put(o, "activations", json_string(info->activations == SL_ACTIVATIONS_Q8 ? "q8" : "f32"),
-        failed);
+    put(o, "activations", json_string(info->rounded_to[0] ? info->rounded_to : "f32"), failed);
     put(o, "direct", json_boolean(info->direct), failed);
     put(o, "synthetic", json_boolean(info->synthetic), failed);
     put(o, "expert_types", json_string(info->expert_types), failed);

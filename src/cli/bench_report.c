@@ -108,7 +108,7 @@ static void print_work(const bench *b, const bench_result *r, FILE *to)
             r->info.experts_per_token == r->info.trained_experts_per_token ? ", as trained" : "",
             r->info.expert_types, r->info.expert_bits);
     cli_row(to, "arithmetic", "activations in %s, keys and values in %s",
-            r->info.activations == SL_ACTIVATIONS_Q8 ? "q8" : "f32", sl_kv_type_name(r->info.kv));
+            r->info.rounded_to[0] ? r->info.rounded_to : "f32", sl_kv_type_name(r->info.kv));
     char lossy[128];
     if (cli_lossy(lossy, &r->info)[0]) fprintf(to, "  %s\n", lossy);
     if (r->info.synthetic)

@@ -25,7 +25,8 @@ typedef struct cli_call cli_call;
 
 typedef struct cli_command {
     const char *name;    /* "run", "eval nll" */
-    const char *args;    /* "[MODEL] -p TEXT" */
+    const char *args;    /* "[MODEL] -p TEXT"; where MODEL stands first, so does a model's path, or
+                          * its name on the hub */
     const char *summary; /* a line of `sluice --help` */
     const char *details; /* what its own --help adds; NULL: nothing */
     size_t args_min, args_max;
@@ -37,11 +38,13 @@ struct cli_call {
     const char *program; /* argv[0] */
     int argc;            /* of what follows the command's name */
     char **argv;
+    char *model;         /* [SL_PATH_MAX], for a path that was found for a name; NULL: no names */
 };
 
 extern const cli_command cli_cmd_run, cli_cmd_logits, cli_cmd_eval_nll, cli_cmd_tokenize,
-    cli_cmd_detokenize, cli_cmd_render, cli_cmd_inspect, cli_cmd_pack, cli_cmd_probe, cli_cmd_bench,
-    cli_cmd_cpu, cli_cmd_synth, cli_cmd_trace_record, cli_cmd_trace_inspect, cli_cmd_trace_simulate;
+    cli_cmd_detokenize, cli_cmd_render, cli_cmd_serve, cli_cmd_inspect, cli_cmd_pull, cli_cmd_pack,
+    cli_cmd_probe, cli_cmd_bench, cli_cmd_cpu, cli_cmd_synth, cli_cmd_trace_record,
+    cli_cmd_trace_inspect, cli_cmd_trace_simulate;
 
 /* ---- options --------------------------------------------------------------------------------- */
 
@@ -73,7 +76,8 @@ typedef struct cli_group {
     size_t count;
 } cli_group;
 
-/* Reads the options of a call, and its other arguments into args[args_max], unfilled ones NULL.
+/* Reads the options of a call, and its other arguments into args[args_max], unfilled ones NULL. A
+ * MODEL that is no path but the name of a model in the hub's cache becomes the path of that.
  * False: the call is over, with help given or a message printed, and *code is the exit code. */
 bool cli_parse(const cli_call *call, const cli_group *groups, size_t group_count, const char **args,
                int *code);
@@ -115,6 +119,9 @@ const char *cli_lossy(char out[128], const sl_engine_info *info);
 /* After this, Ctrl-C (or SIGTERM) sets a flag once; the next one ends the process. */
 void cli_interrupt_catch(void);
 bool cli_interrupted(void);
+
+/* The folder of this program itself. */
+bool cli_program_folder(char out[SL_PATH_MAX]);
 
 bool cli_stderr_is_terminal(void);
 
@@ -202,6 +209,11 @@ bool cli_cache_home(char *out, size_t out_size);
 
 /* Runs a model for `tokens` tokens of its own and prints how it routes. */
 sl_status cli_measure_routing(const char *path, uint32_t tokens, sl_error *err);
+
+/* Where *model is nothing on the disk and has the form of a name on the hub, makes it the path of
+ * that model in the hub's cache, in room. SL_EIO where the cache has none; the message says how to
+ * get it. */
+sl_status cli_model_find(const char **model, char room[SL_PATH_MAX], sl_error *err);
 
 /* Where the demo model lies; SL_EIO where it is nowhere. */
 sl_status cli_demo_path(char *out, size_t out_size, const char *program, sl_error *err);

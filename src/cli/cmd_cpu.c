@@ -64,7 +64,7 @@ const cli_command cli_cmd_cpu = {
     .name = "cpu",
     .args = "[--bench]",
     .summary = "Say what the processor has, and which kernels run on it",
-    .details = "A level is a set of kernels; the highest that processor and system support is\n"
-               "chosen. --cpu-mask LEVEL, of the commands that run a model, pins one.\n",
+    .details = "A level is a set of kernels; the highest that runs and is no slower than the one\n"
+               "below is chosen. --cpu-mask LEVEL, of the commands that run a model, pins one.\n",
     .run = run_command,
 };

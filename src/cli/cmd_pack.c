@@ -76,9 +76,9 @@ static int run_command(const cli_call *call)
 
 const cli_command cli_cmd_pack = {
     .name = "pack",
-    .args = "SRC DST [options]",
+    .args = "MODEL DST [options]",
     .summary = "Write a model in the layout that is fastest to read",
-    .details = "SRC is a checkpoint folder, a GGUF file or a pack. DST is a folder that appears\n"
+    .details = "MODEL is a checkpoint folder, a GGUF file or a pack. DST is a folder that appears\n"
                "when it is complete; until then it grows as DST.partial, and after Ctrl-C the\n"
                "same command goes on where it stopped. Fewer bits are LOSSY: smaller and faster\n"
                "to read, and further from the original answers.\n",

@@ -19,11 +19,13 @@
 
 typedef struct sampling {
     sl_sampler_options values;
-    bool temperature, top_k, top_p, min_p, repetition, presence, seed, greedy; /* given */
+    /* given: */
+    bool temperature, top_k, top_p, min_p, repetition, presence, frequency, seed, greedy;
 } sampling;
 
 typedef struct run {
-    const char *model, *prompt, *prompt_file;
+    const char *model, *prompt, *prompt_file, *schema_file;
+    bool json; /* an object of any kind */
     uint32_t limit; /* of generated tokens */
     cli_engine_options engine_options;
     sampling sampling;
@@ -33,6 +35,9 @@ typedef struct run {
     sl_session *session;
     sl_sampler *sampler;
     sl_detokenizer *detok;
+    sl_grammar *grammar; /* NULL, with the next two: the text is free */
+    sl_vocabulary *vocabulary;
+    sl_constraint *constraint;
     sl_generation_defaults defaults;
     float *logits; /* [vocab_size], of the last token */
     int32_t *ids;
@@ -54,6 +59,7 @@ static sl_sampler_options resolve_sampling(const sl_sampler_options *defaults, c
     if (s->min_p) opt.min_p = s->values.min_p;
     if (s->repetition) opt.repetition_penalty = s->values.repetition_penalty;
     if (s->presence) opt.presence_penalty = s->values.presence_penalty;
+    if (s->frequency) opt.frequency_penalty = s->values.frequency_penalty;
     if (s->seed) opt.seed = s->values.seed;
     if (s->greedy) opt.temperature = 0.0f;
     return opt;
@@ -73,11 +79,35 @@ static sl_status encode_prompt(run *r, sl_error *err)
     return status;
 }
 
+static sl_status read_grammar(run *r, sl_error *err)
+{
+    if (r->json) return sl_grammar_json(&r->grammar, err);
+    if (!r->schema_file) return SL_OK;
+    sl__buffer text;
+    sl_error why = {0};
+    SL_TRY(cli_read(r->schema_file, &text, err));
+    sl_status status = sl_grammar_json_schema(&r->grammar, text.data, text.size, &why);
+    sl__buffer_free(&text);
+    if (status == SL_OK) return SL_OK;
+    return SL_FAIL(err, status, "%s: %s", cli_input_name(r->schema_file), why.message);
+}
+
+static sl_status prepare_constraint(run *r, sl_error *err)
+{
+    if (!r->grammar) return SL_OK;
+    r->report.constrained = true;
+    return sl_constraint_create(&r->constraint, r->grammar, r->vocabulary,
+                                r->report.info.vocab_size, r->defaults.eos_ids,
+                                r->defaults.eos_count, err);
+}
+
 /* Opens everything; what was opened before a failure is closed by the caller. */
 static sl_status prepare(run *r, sl_error *err)
 {
+    SL_TRY(read_grammar(r, err));
     /* The prompt first: how long the sequence can become decides what a session takes. */
     SL_TRY(sl_tokenizer_open(&r->tok, r->model, err));
+    if (r->grammar) SL_TRY(sl_vocabulary_create(&r->vocabulary, r->tok, err));
     SL_TRY(encode_prompt(r, err));
     if (r->count == 0) return SL_FAIL(err, SL_EINVAL, "the prompt is empty");
     uint64_t longest = (uint64_t)r->count + r->limit;
@@ -97,6 +127,7 @@ static sl_status prepare(run *r, sl_error *err)
     SL_TRY(sl_sampler_create(&r->sampler, vocab, &r->report.sampling, err));
     for (size_t i = 0; i < r->count; i++)
         sl_sampler_accept_prompt(r->sampler, r->ids[i]);
+    SL_TRY(prepare_constraint(r, err));
     SL_TRY(sl_detokenizer_create(&r->detok, r->tok, true, err));
     /* What comes continues the prompt: its first space is one. */
     size_t size;
@@ -153,6 +184,20 @@ static bool ends_text(const run *r, int32_t id)
     return false;
 }
 
+/* The next token: the logits are this program's own, and change where the text is held to JSON. */
+static sl_status choose(run *r, int32_t *id, sl_error *err)
+{
+    if (!r->constraint) return sl_sampler_sample(r->sampler, r->logits, id, err);
+    uint64_t start_ns = sl__now_ns();
+    SL_TRY(sl_constraint_mask(r->constraint, r->logits, err));
+    uint64_t masked_ns = sl__now_ns();
+    SL_TRY(sl_sampler_sample(r->sampler, r->logits, id, err));
+    uint64_t sampled_ns = sl__now_ns();
+    SL_TRY(sl_constraint_accept(r->constraint, *id, err));
+    r->report.constrain_ns += masked_ns - start_ns + (sl__now_ns() - sampled_ns);
+    return SL_OK;
+}
+
 static sl_status generate(run *r, uint64_t start_ns, sl_error *err)
 {
     run_report *report = &r->report;
@@ -161,7 +206,7 @@ static sl_status generate(run *r, uint64_t start_ns, sl_error *err)
         if (cli_interrupted()) break;
         int32_t id;
         sl_error why = {0};
-        sl_status status = sl_sampler_sample(r->sampler, r->logits, &id, &why);
+        sl_status status = choose(r, &id, &why);
         if (status != SL_OK) return SL_FAIL(err, status, "%s: %s", r->model, why.message);
         if (report->first_token_ns == 0) {
             report->first_token_ns = sl__now_ns() - start_ns;
@@ -175,6 +220,10 @@ static sl_status generate(run *r, uint64_t start_ns, sl_error *err)
         size_t size;
         const char *text = sl_detokenizer_push(r->detok, id, &size);
         put_text(r, text, size);
+        if (r->constraint && sl_constraint_done(r->constraint)) {
+            report->stop = RUN_STOP_COMPLETE;
+            break;
+        }
         if (r->reader_gone || report->generated_tokens == r->limit) break;
         if (sl_session_position(r->session) >= report->info.context_tokens) {
             report->stop = RUN_STOP_CONTEXT;
@@ -220,6 +269,9 @@ static void close_run(run *r)
 {
     free(r->ids);
     free(r->logits);
+    sl_constraint_destroy(r->constraint);
+    sl_vocabulary_destroy(r->vocabulary);
+    sl_grammar_close(r->grammar);
     sl_detokenizer_destroy(r->detok);
     sl_sampler_destroy(r->sampler);
     sl_session_destroy(r->session);
@@ -237,6 +289,9 @@ static bool parse(const cli_call *call, run *r, int *code)
          "a file that holds it ('-': standard input)", NULL},
         {'n', NULL, "N", CLI_U32, &r->limit, 0, 0, NULL,
          "tokens to generate at most (default: 256)", NULL},
+        {0, "json", NULL, CLI_FLAG, &r->json, 0, 0, NULL, "a JSON object, and nothing else", NULL},
+        {0, "json-schema", "FILE", CLI_TEXT, &r->schema_file, 0, 0, NULL,
+         "JSON that this schema allows, and nothing else", NULL},
     };
     const cli_option sampling_options[] = {
         {0, "temp", "T", CLI_F32, &v->temperature, 0, 0, "a number of at least 0",
@@ -251,6 +306,8 @@ static bool parse(const cli_call *call, run *r, int *code)
          "a number above 0", "against tokens of the prompt and the text; 1: off", &s->repetition},
         {0, "presence-penalty", "R", CLI_F32, &v->presence_penalty, -(double)FLT_MAX, 0, NULL,
          "against tokens of the text; 0: off", &s->presence},
+        {0, "frequency-penalty", "R", CLI_F32, &v->frequency_penalty, -(double)FLT_MAX, 0, NULL,
+         "the same, for each time that one is in it; 0: off", &s->frequency},
         {0, "seed", "S", CLI_U64, &v->seed, 0, 0, NULL,
          "another seed gives another text (default: 0)", &s->seed},
         {0, "greedy", NULL, CLI_FLAG, &s->greedy, 0, 0, NULL, "the same as --temp 0", NULL},
@@ -264,6 +321,10 @@ static bool parse(const cli_call *call, run *r, int *code)
         {"the model", engine_options, CLI_ENGINE_OPTIONS},
     };
     if (!cli_parse(call, groups, sizeof groups / sizeof groups[0], &r->model, code)) return false;
+    if (r->json && r->schema_file) {
+        *code = cli_usage(call->command, "give one of --json and --json-schema");
+        return false;
+    }
     if (!r->prompt == !r->prompt_file) {
         *code = cli_usage(call->command, "give one of -p TEXT and -f FILE");
         return false;
@@ -299,6 +360,8 @@ const cli_command cli_cmd_run = {
                "demo runs.\n"
                "The text goes to standard output as it comes, a table of figures to standard\n"
                "error.\n"
+               "With --json or --json-schema nothing is chosen that the text could not go on\n"
+               "with; schemas: docs/internals/constrain.md.\n"
                "Ctrl-C ends the text; a second one ends the program.\n",
     .args_max = 1,
     .run = run_command,

@@ -8,6 +8,7 @@ typedef enum run_stop {
     RUN_STOP_LIMIT = 0, /* as many tokens as were asked for */
     RUN_STOP_END,       /* an end token */
     RUN_STOP_CONTEXT,
+    RUN_STOP_COMPLETE, /* --json, --json-schema: nothing can follow */
     RUN_STOP_INTERRUPTED,
 } run_stop;
 
@@ -22,6 +23,8 @@ typedef struct run_report {
     uint64_t load_ns, prefill_ns, decode_ns, first_token_ns; /* first token 0: there was none */
     uint64_t rss_seen_bytes;                                 /* the highest that was looked at */
     run_stop stop;
+    bool constrained;        /* by --json or --json-schema */
+    uint64_t constrain_ns;   /* choosing and noting which tokens may come */
 } run_report;
 
 void run_report_print(const run_report *report, FILE *to);

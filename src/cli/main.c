@@ -8,11 +8,23 @@
 #include "cli/cli.h"
 
 static const cli_command *const commands[] = {
-    &cli_cmd_run,          &cli_cmd_bench,         &cli_cmd_inspect,
-    &cli_cmd_pack,         &cli_cmd_synth,         &cli_cmd_tokenize,
-    &cli_cmd_detokenize,   &cli_cmd_render,        &cli_cmd_logits,
-    &cli_cmd_eval_nll,     &cli_cmd_probe,         &cli_cmd_cpu,
-    &cli_cmd_trace_record, &cli_cmd_trace_inspect, &cli_cmd_trace_simulate,
+    &cli_cmd_run,
+    &cli_cmd_serve,
+    &cli_cmd_bench,
+    &cli_cmd_inspect,
+    &cli_cmd_pull,
+    &cli_cmd_pack,
+    &cli_cmd_synth,
+    &cli_cmd_tokenize,
+    &cli_cmd_detokenize,
+    &cli_cmd_render,
+    &cli_cmd_logits,
+    &cli_cmd_eval_nll,
+    &cli_cmd_probe,
+    &cli_cmd_cpu,
+    &cli_cmd_trace_record,
+    &cli_cmd_trace_inspect,
+    &cli_cmd_trace_simulate,
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -86,8 +98,12 @@ static int dispatch(const char *program, int argc, char **argv)
     for (size_t i = 0; i < COMMANDS; i++) {
         int words = match(commands[i], argc, argv);
         if (!words) continue;
-        cli_call call = {
-            .command = commands[i], .program = program, .argc = argc - words, .argv = argv + words};
+        char model[SL_PATH_MAX];
+        cli_call call = {.command = commands[i],
+                         .program = program,
+                         .argc = argc - words,
+                         .argv = argv + words,
+                         .model = model};
         return commands[i]->run(&call);
     }
     int code;

@@ -40,7 +40,8 @@ void cli_engine_table(cli_option table[CLI_ENGINE_OPTIONS], cli_engine_options *
         {0, "experts-per-token", "K", CLI_U32, &e->experts_per_token, 1, 0,
          "a whole number above 0", "fewer experts than trained: faster, and LOSSY", NULL},
         {0, "activations", "q8|f32", CLI_CHOICE, &opt->activations, 0, 0, NULL,
-         "what quantised weights meet (default: q8 making text, f32 judging it)", NULL},
+         "q8: what weights meet is rounded (default: q8 making text, f32 judging it)",
+         NULL},
         {0, "exact", NULL, CLI_FLAG, &opt->exact, 0, 0, NULL,
          "nothing is rounded: --activations f32 --kv f32", NULL},
         {0, "verify-reads", "all|first|none", CLI_CHOICE, &opt->verify, 0, 0, NULL,
@@ -103,6 +104,14 @@ sl_status cli_engine_open(sl_engine **engine, sl_session **session, const char *
         *engine = NULL;
     }
     return status;
+}
+
+sl_status cli_model_find(const char **model, char room[SL_PATH_MAX], sl_error *err)
+{
+    if (!sl_hub_is_name(*model) || sl__file_exists(*model)) return SL_OK;
+    SL_TRY(sl_hub_find(*model, room, SL_PATH_MAX, err));
+    *model = room;
+    return SL_OK;
 }
 
 /* ---- the probe's memory ---------------------------------------------------------------------- */

@@ -187,6 +187,18 @@ static bool take_option(const cli_call *call, const cli_group *groups, size_t gr
     return take_value(call, option, shown, value);
 }
 
+/* The first argument, where the usage line calls it MODEL. */
+static bool find_model(const cli_call *call, const char **args)
+{
+    const char *first = call->command->args;
+    bool wanted = strncmp(first, "MODEL", 5) == 0 || strncmp(first, "[MODEL]", 7) == 0;
+    sl_error err = {0};
+    if (!wanted || !call->model || !args[0]) return true;
+    if (cli_model_find(&args[0], call->model, &err) == SL_OK) return true;
+    cli_fail_error(&err);
+    return false;
+}
+
 bool cli_parse(const cli_call *call, const cli_group *groups, size_t group_count, const char **args,
                int *code)
 {
@@ -219,6 +231,8 @@ bool cli_parse(const cli_call *call, const cli_group *groups, size_t group_count
         cli_usage(command, "too few arguments; usage: sluice %s %s", command->name, command->args);
         return false;
     }
+    *code = CLI_FAILED;
+    if (!find_model(call, args)) return false;
     *code = CLI_OK;
     return true;
 }

@@ -90,16 +90,15 @@ static void print_memory(const run_report *r, FILE *to)
             cli_size(budget, r->info.memory_bytes), cli_size(cache, r->info.cache_bytes));
 }
 
-/* Said where it costs something. */
 /* What was rounded on the way, by default or because it was asked for. */
 static void print_rounding(const run_report *r, FILE *to)
 {
-    bool activations = r->info.activations != SL_ACTIVATIONS_F32, kv = r->info.kv != SL_KV_F32;
+    bool activations = r->info.rounded_to[0] != '\0', kv = r->info.kv != SL_KV_F32;
     char kept[64] = "";
     if (kv) snprintf(kept, sizeof kept, "keys and values to %s", sl_kv_type_name(r->info.kv));
     if (activations || kv)
-        cli_row(to, "rounded", "%s%s%s (--exact: nothing)", activations ? "activations to q8" : "",
-                activations && kv ? ", " : "", kept);
+        cli_row(to, "rounded", "%s%s%s%s (--exact: nothing)", activations ? "activations to " : "",
+                r->info.rounded_to, activations && kv ? ", " : "", kept);
 }
 
 static void print_sampling(const run_report *r, FILE *to)
@@ -120,6 +119,8 @@ static void print_sampling(const run_report *r, FILE *to)
         sl__buffer_printf(&text, ", repetition penalty %g", (double)s->repetition_penalty);
     if (s->presence_penalty != 0.0f)
         sl__buffer_printf(&text, ", presence penalty %g", (double)s->presence_penalty);
+    if (s->frequency_penalty != 0.0f)
+        sl__buffer_printf(&text, ", frequency penalty %g", (double)s->frequency_penalty);
     cli_row(to, "sampling", "%s", text.data ? text.data : "");
     sl__buffer_free(&text);
 }
@@ -130,6 +131,7 @@ void run_report_print(const run_report *r, FILE *to)
         [RUN_STOP_LIMIT] = "as many as asked for",
         [RUN_STOP_END] = "ended by an end token",
         [RUN_STOP_CONTEXT] = "ended by the context being full (--ctx takes more)",
+        [RUN_STOP_COMPLETE] = "ended where the JSON is complete",
         [RUN_STOP_INTERRUPTED] = "ended by Ctrl-C",
     };
     fprintf(to, "\n");
@@ -144,4 +146,7 @@ void run_report_print(const run_report *r, FILE *to)
     print_memory(r, to);
     print_rounding(r, to);
     print_sampling(r, to);
+    if (r->constrained && r->generated_tokens)
+        cli_row(to, "held to JSON", "%.1f us a token",
+                (double)r->constrain_ns / 1e3 / (double)r->generated_tokens);
 }

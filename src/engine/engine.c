@@ -10,6 +10,7 @@
 #include "base/pages.h"
 #include "base/sysmem.h"
 #include "engine/synth.h"
+#include "model/moe.h"
 
 /* A lossy choice: only downwards from what was trained, and only when asked for. */
 static sl_status set_top_k(sl__model_desc *desc, const char *path, uint32_t asked, sl_error *err)
@@ -219,24 +220,30 @@ static void add_experts(const sl_engine *engine, sl_engine_info *info)
     info->expert_bits = weights ? (double)info->experts_bytes * 8 / (double)weights : 0;
 }
 
-/* Whether anything is multiplied with activations of 8 bits. */
-static bool rounds(const sl_engine *engine)
+static void add_rounding(sl_engine_info *info, sl__rounding to)
+{
+    if (to == SL_ROUND_NONE) return;
+    info->activations = SL_ACTIVATIONS_Q8;
+    sl__dtype_list_add(info->rounded_to, sizeof info->rounded_to,
+                       to == SL_ROUND_Q8 ? SL_Q8 : SL_BF16);
+}
+
+/* What products round their inputs to. */
+static void add_roundings(const sl_engine *engine, sl_engine_info *info)
 {
     const sl__run *run = &engine->run;
-    if (run->activations != SL_ACTIVATIONS_Q8) return false;
-    if (sl__takes_q8(run, &run->model[SL_ROLE_HEAD])) return true;
+    add_rounding(info, sl__rounding_of(run, &run->model[SL_ROLE_HEAD]));
     for (uint32_t i = 0; i < engine->desc.layer_count; i++) {
         const sl__expert_layout *layout = sl__store_expert_layout(engine->store, i);
-        for (uint32_t p = 0; layout && p < SL_PART_COUNT; p++) {
-            if (sl__part_has_q8(&layout->part[p])) return true;
-        }
+        for (uint32_t p = 0; layout && p < SL_PART_COUNT; p++)
+            add_rounding(info, sl__part_rounding(layout, (sl__expert_part)p, run->activations));
         for (uint32_t r = 0; r < SL_ROLE_LAYER_COUNT; r++) {
-            /* Of these a head's keys and values are multiplied by their own. */
-            if (r == SL_ROLE_MLA_KV_UP) continue;
-            if (sl__takes_q8(run, &run->layers[i][r])) return true;
+            /* No products of sl__products: biases, and what latent attention opens a head of. */
+            bool other = r == SL_ROLE_EXPERT_IN_BIAS || r == SL_ROLE_EXPERT_OUT_BIAS ||
+                         r == SL_ROLE_MLA_KV_UP;
+            if (!other) add_rounding(info, sl__rounding_of(run, &run->layers[i][r]));
         }
     }
-    return false;
 }
 
 void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
@@ -255,9 +262,9 @@ void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
         .trained_experts_per_token = desc->trained_top_k,
         .context_tokens = plan->context_tokens,
         .chunk_tokens = plan->chunk_tokens,
+        .sessions = plan->sessions,
         .threads = plan->threads,
         .kv = plan->kv,
-        .activations = rounds(engine) ? SL_ACTIVATIONS_Q8 : SL_ACTIVATIONS_F32,
         .cpu_level = engine->run.kern.level,
         .memory_bytes = plan->budget,
         .resident_bytes = plan->resident,
@@ -275,6 +282,7 @@ void sl_engine_info_get(const sl_engine *engine, sl_engine_info *info)
     sl__synth_mark mark;
     info->synthetic = sl__synth_read_mark(sl__store_config(engine->store), &mark);
     add_experts(engine, info);
+    add_roundings(engine, info);
 }
 
 void sl_engine_stats_get(const sl_engine *engine, sl_stats *stats)

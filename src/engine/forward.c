@@ -1,4 +1,4 @@
-/* The forward pass: one function for a chunk of T >= 1 tokens.
+/* The forward pass: one function for a chunk of T >= 1 tokens, of one session or of several.
  *
  *     x = embed(ids)
  *     for each layer:  x += mixer(norm(x));  x += experts(norm(x))
@@ -6,50 +6,86 @@
  */
 #include "engine/engine.h"
 
+#include <string.h>
+
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/panels.h"
 
-static void observe(const sl_session *session, sl__observed what, uint32_t layer, uint32_t count,
-                    uint32_t width, const float *data)
+/* Shows each session that is watched its own rows. */
+static void observe(const sl__pass *pass, sl__observed what, uint32_t layer, uint32_t width,
+                    const float *data)
 {
-    if (!session->observer) return;
-    session->observer(session->observer_ctx, what, layer, session->position, count, width, data);
+    for (uint32_t i = 0; i < pass->chunk.count; i++) {
+        const sl__stretch *p = &pass->stretches[i];
+        const sl_session *session = pass->sessions[i];
+        if (!session->observer || p->failed) continue;
+        session->observer(session->observer_ctx, what, layer, p->position, p->tokens, width,
+                          data + (size_t)p->first * width);
+    }
 }
 
-/* The row of an id in the embedding; of one in panels, the panel that it is in. Where the embedding
- * stays on the disk it is read. */
-static sl_status embedding_row(sl_engine *engine, int32_t id, const void **out, sl_error *err)
+/* Reads a row of the embedding, or of a plane of it. */
+static sl_status read_row(sl_engine *engine, const sl__tensor *tensor, uint64_t row, size_t bytes,
+                          void *to, sl_error *err)
 {
-    const sl__weight *w = &engine->run.model[SL_ROLE_EMBED];
-    const uint32_t rows = w->panels ? SL_PANEL_ROWS : 1;
-    size_t bytes = rows * w->row_bytes;
-    uint64_t at = (uint64_t)id / rows * bytes;
-    *out = w->data ? (const char *)w->data + at : engine->embedding_row;
-    if (w->data) return SL_OK;
-    const sl__extent *extent = &engine->embedding->extent;
+    const sl__extent *extent = &tensor->extent;
     SL_TRY(sl__file_pread_all(sl__store_fd(engine->store, extent->file),
-                              sl__store_file_path(engine->store, extent->file),
-                              engine->embedding_row, bytes, extent->offset + at, err));
+                              sl__store_file_path(engine->store, extent->file), to, bytes,
+                              extent->offset + row * bytes, err));
     engine->embedding_bytes_read += bytes;
     return SL_OK;
 }
 
-static sl_status embed(sl_engine *engine, const int32_t *ids, uint32_t count, sl_error *err)
+/* The row of an id in the embedding; of one in panels, the panel that it is in. Where the embedding
+ * stays on the disk it is read, and its planes' rows behind it. */
+static sl_status embedding_row(sl_engine *engine, int32_t id, sl__rows *out, sl_error *err)
+{
+    const sl__weight *w = &engine->run.model[SL_ROLE_EMBED];
+    const sl__tensor *tensor = engine->embedding;
+    const uint32_t rows = w->panels ? SL_PANEL_ROWS : 1, row = (uint32_t)id / rows;
+    const size_t bytes = rows * w->row_bytes;
+    if (w->data) {
+        *out = sl__weight_rows(w, row * rows);
+        return SL_OK;
+    }
+    char *to = engine->embedding_row;
+    *out = (sl__rows){.dtype = w->dtype, .data = to, .row_bytes = w->row_bytes,
+                      .scaling = w->scaling, .scale_row_bytes = w->scale_row_bytes};
+    SL_TRY(read_row(engine, tensor, row, bytes, to, err));
+    if (!tensor->scales) return SL_OK;
+    uint64_t plane_row = sl__tensor_plane_row(tensor, row, &out->first);
+    out->scales = to += bytes;
+    SL_TRY(read_row(engine, tensor->scales, plane_row, w->scale_row_bytes, to, err));
+    if (!tensor->biases) return SL_OK;
+    out->biases = to += w->scale_row_bytes;
+    return read_row(engine, tensor->biases, plane_row, w->scale_row_bytes, to, err);
+}
+
+static sl_status embed_token(sl_engine *engine, int32_t id, float *to, sl_error *err)
 {
     const sl__weight *w = &engine->run.model[SL_ROLE_EMBED];
     uint32_t hidden = engine->desc.hidden;
-    for (uint32_t t = 0; t < count; t++) {
-        const void *row;
-        SL_TRY(embedding_row(engine, ids[t], &row, err));
-        if (w->panels) {
-            char *apart = (char *)engine->embedding_row + SL_PANEL_ROWS * w->row_bytes;
-            sl__panel_get_row(w->dtype, row, (uint32_t)ids[t] % SL_PANEL_ROWS, hidden, apart);
-            row = apart;
-        }
-        const sl__rows one = {.dtype = w->dtype, .data = row, .row_bytes = w->row_bytes};
-        engine->run.kern.dequant_row(&one, 0, engine->run.scratch.residual + (size_t)t * hidden,
-                                     hidden);
+    sl__rows row;
+    SL_TRY(embedding_row(engine, id, &row, err));
+    if (w->panels) {
+        char *apart = (char *)engine->embedding_row + SL_PANEL_ROWS * w->row_bytes;
+        sl__panel_get_row(w->dtype, row.data, (uint32_t)id % SL_PANEL_ROWS, hidden, apart);
+        row.data = apart;
+    }
+    engine->run.kern.dequant_row(&row, 0, to, hidden);
+    return SL_OK;
+}
+
+static sl_status embed(sl_engine *engine, const sl__pass *pass, sl_error *err)
+{
+    uint32_t hidden = engine->desc.hidden;
+    for (uint32_t i = 0; i < pass->chunk.count; i++) {
+        const sl__stretch *p = &pass->stretches[i];
+        const int32_t *ids = pass->sessions[i]->ids + p->position;
+        float *to = engine->run.scratch.residual + (size_t)p->first * hidden;
+        for (uint32_t t = 0; t < p->tokens; t++)
+            SL_TRY(embed_token(engine, ids[t], to + (size_t)t * hidden, err));
     }
     return SL_OK;
 }
@@ -64,87 +100,129 @@ static void add_to_stream(sl__run *run, uint32_t count)
     }
 }
 
-static void mix(sl_session *session, uint32_t layer, uint32_t count)
+static sl_status run_layer(sl__run *run, sl__pass *pass, uint32_t layer, sl_error *err)
 {
-    sl__run *run = &session->engine->run;
-    sl__layer_state *state = &session->layers[layer];
-    switch (run->desc->layers[layer].mixer) {
-    case SL_MIXER_ATTENTION:
-        sl__attention_block(run, layer, state, session->position, count);
-        break;
-    case SL_MIXER_MLA: sl__mla_block(run, layer, state, session->position, count); break;
-    case SL_MIXER_DELTA: sl__delta_block(run, layer, state, count); break;
-    }
-}
-
-static sl_status run_layer(sl_session *session, uint32_t layer, uint32_t count, sl_error *err)
-{
-    sl__run *run = &session->engine->run;
     sl__scratch *s = &run->scratch;
+    const sl__layer_desc *l = &run->desc->layers[layer];
     const sl__weight *w = run->layers[layer];
-    uint32_t hidden = run->desc->hidden;
+    const uint32_t hidden = run->desc->hidden, count = pass->chunk.tokens;
     /* A chunk's was guessed at while the layer before ran, but for the first. */
     if (count < SL_SCAN_TOKENS || layer == sl__next_moe_layer(run, 0)) {
         sl__predict_experts(run, layer, count, true);
     }
     sl__norm_rows(run, s->normed, s->residual, &w[SL_ROLE_MIXER_NORM], count, hidden);
-    mix(session, layer, count);
+    switch (l->mixer) {
+    case SL_MIXER_ATTENTION: sl__attention_block(run, layer, &pass->chunk); break;
+    case SL_MIXER_MLA: sl__mla_block(run, layer, &pass->chunk); break;
+    case SL_MIXER_DELTA: sl__delta_block(run, layer, &pass->chunk); break;
+    }
     add_to_stream(run, count);
-    observe(session, SL_OBSERVED_MIXED, layer, count, hidden, s->residual);
+    observe(pass, SL_OBSERVED_MIXED, layer, hidden, s->residual);
     sl__norm_rows(run, s->normed, s->residual, &w[SL_ROLE_FFN_NORM], count, hidden);
     const float *router;
-    SL_TRY(sl__moe_block(run, layer, count, &router, err));
+    SL_TRY(sl__moe_block(run, layer, &pass->chunk, &router, err));
     if (router) { /* not a dense layer */
-        observe(session, SL_OBSERVED_ROUTER, layer, count, run->desc->layers[layer].moe.experts,
-                router);
+        observe(pass, SL_OBSERVED_ROUTER, layer, l->moe.experts, router);
     }
     add_to_stream(run, count);
     return SL_OK;
 }
 
-/* `layers` layers of a chunk of `tokens` tokens are through. */
-static sl_status report(const sl_session *session, uint32_t layers, uint32_t tokens, sl_error *err)
+void sl__session_fail(sl_session *session, sl_status status)
 {
-    if (!session->progress || session->eval_count == 1) return SL_OK;
-    double part = (double)layers / (double)session->engine->desc.layer_count;
-    sl_status status = session->progress(session->progress_ctx,
-                                         (double)session->eval_done + tokens * part,
-                                         session->eval_count);
-    return status == SL_OK ? SL_OK : SL_FAIL(err, status, "stopped by the caller");
+    session->eval_status = status;
+    session->failed = true;
 }
 
-sl_status sl__forward(sl_session *session, const int32_t *ids, uint32_t count, sl_error *err)
+/* `layers` layers are through: tells a session's caller so. */
+static void report(sl__pass *pass, uint32_t index, uint32_t layers)
 {
-    sl_engine *engine = session->engine;
+    sl_session *session = pass->sessions[index];
+    if (!session->progress || session->eval_count == 1) return;
+    double part = (double)layers / (double)session->engine->desc.layer_count;
+    sl_status status =
+        session->progress(session->progress_ctx,
+                          (double)session->eval_done + pass->stretches[index].tokens * part,
+                          session->eval_count);
+    if (status == SL_OK) return;
+    sl__session_fail(session, SL_FAIL(session->eval_err, status, "stopped by the caller"));
+    pass->stretches[index].failed = true;
+}
+
+/* After a layer: what has become of each session. Whether any is still in it. */
+static bool settle(sl__pass *pass, uint32_t layer)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < pass->chunk.count; i++) {
+        sl_session *session = pass->sessions[i];
+        if (!pass->stretches[i].failed) report(pass, i, layer + 1);
+        any = any || !pass->stretches[i].failed;
+        if (!pass->stretches[i].failed || session->eval_status != SL_OK) continue;
+        sl_status status = SL_FAIL(session->eval_err, SL_ENUMERIC,
+                                   "%s: layer %u: the router's output is not finite",
+                                   sl__store_path(session->engine->store), layer);
+        sl__session_fail(session, status);
+    }
+    return any;
+}
+
+/* A failure of the pass is one of all sessions that were still in it. */
+static void fail_all(sl__pass *pass, sl_status status, const sl_error *why)
+{
+    for (uint32_t i = 0; i < pass->chunk.count; i++) {
+        sl_session *session = pass->sessions[i];
+        if (session->eval_status != SL_OK) continue;
+        sl__fail(session->eval_err, status, "%s", why->message);
+        sl__session_fail(session, status);
+    }
+}
+
+/* All layers are through. */
+static void finish(sl_engine *engine, sl__pass *pass)
+{
     sl__run *run = &engine->run;
     sl__scratch *s = &run->scratch;
     const sl__model_desc *desc = run->desc;
-    assert(count >= 1 && count <= s->tokens);
-    SL_TRY(embed(engine, ids, count, err));
-    for (uint32_t i = 0; i < desc->layer_count; i++) {
-        observe(session, SL_OBSERVED_HIDDEN, i, count, desc->hidden, s->residual);
-        SL_TRY(run_layer(session, i, count, err));
-        SL_TRY(report(session, i + 1, count, err));
+    bool watched = false;
+    for (uint32_t i = 0; i < pass->chunk.count; i++) {
+        sl_session *session = pass->sessions[i];
+        watched = watched || session->observer;
+        if (session->eval_status == SL_OK) session->position += pass->stretches[i].tokens;
     }
-    if (session->observer) {
-        sl__norm_rows(run, s->normed, s->residual, &run->model[SL_ROLE_FINAL_NORM], count,
-                      desc->hidden);
-        observe(session, SL_OBSERVED_HIDDEN, desc->layer_count, count, desc->hidden, s->normed);
+    if (watched) {
+        sl__norm_rows(run, s->normed, s->residual, &run->model[SL_ROLE_FINAL_NORM],
+                      pass->chunk.tokens, desc->hidden);
+        observe(pass, SL_OBSERVED_HIDDEN, desc->layer_count, desc->hidden, s->normed);
     }
-    session->position += count;
-    engine->tokens += count;
-    return SL_OK;
+    engine->tokens += pass->chunk.tokens;
 }
 
-void sl__head(sl_session *session, uint32_t first, uint32_t count)
+void sl__forward(sl_engine *engine, sl__pass *pass)
 {
-    sl__run *run = &session->engine->run;
+    sl__run *run = &engine->run;
+    sl_error err = {0};
+    assert(pass->chunk.tokens >= 1 && pass->chunk.tokens <= run->scratch.tokens);
+    sl_status status = embed(engine, pass, &err);
+    for (uint32_t i = 0; i < run->desc->layer_count && status == SL_OK; i++) {
+        observe(pass, SL_OBSERVED_HIDDEN, i, run->desc->hidden, run->scratch.residual);
+        status = run_layer(run, pass, i, &err);
+        if (status == SL_OK && !settle(pass, i)) return;
+    }
+    if (status == SL_OK) finish(engine, pass);
+    else fail_all(pass, status, &err);
+}
+
+void sl__head(sl_engine *engine, const uint32_t *rows, uint32_t count)
+{
+    sl__run *run = &engine->run;
     sl__scratch *s = &run->scratch;
-    uint32_t hidden = run->desc->hidden;
-    assert(count >= 1 && count <= session->engine->plan.logits_rows);
-    sl__norm_rows(run, s->normed, s->residual + (size_t)first * hidden,
-                  &run->model[SL_ROLE_FINAL_NORM], count, hidden);
-    const sl__product head = sl__product_of(&run->model[SL_ROLE_HEAD], s->normed,
-                                            session->engine->logits, count);
+    const size_t hidden = run->desc->hidden;
+    assert(count >= 1 && count <= engine->plan.logits_rows && count <= s->tokens);
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(s->mixed + i * hidden, s->residual + rows[i] * hidden, hidden * sizeof(float));
+    sl__norm_rows(run, s->normed, s->mixed, &run->model[SL_ROLE_FINAL_NORM], count,
+                  (uint32_t)hidden);
+    const sl__product head =
+        sl__product_of(&run->model[SL_ROLE_HEAD], s->normed, engine->logits, count);
     sl__products(run, &head, 1);
 }

@@ -25,14 +25,14 @@ static sl_status count_tensor(struct inspector *in, const sl__tensor_spec *spec,
     SL_TRY(sl__model_find(&tensor, in->store, spec, err));
     if (sl__spec_repeats(spec)) return SL_OK;
     if (mtp || spec->klass == SL_CLASS_UNREAD) {
-        info->mtp_bytes += tensor->extent.bytes;
+        info->mtp_bytes += sl__tensor_all_bytes(tensor);
         return SL_OK;
     }
     uint64_t elements = (uint64_t)spec->rows * spec->cols;
     info->parameters += elements;
-    info->resident_bytes += tensor->extent.bytes;
+    info->resident_bytes += sl__tensor_all_bytes(tensor);
     bool embedding = strstr(spec->name, "embed_tokens.weight") != NULL;
-    if (embedding) info->embedding_bytes = tensor->extent.bytes;
+    if (embedding) info->embedding_bytes = sl__tensor_all_bytes(tensor);
     else info->active_parameters += elements; /* a token needs one row of the embedding */
     if (spec->klass == SL_CLASS_MATRIX) {
         sl__dtype_list_add(info->resident_types, sizeof info->resident_types, tensor->dtype);

@@ -1,6 +1,8 @@
 /* The resident part: every tensor that all tokens need, read once into one block. Matrices stay in
- * the type they are stored in; vectors become float32, with the "1 +" of zero-centred norms added
- * and what a converter did to them undone.
+ * the type they are stored in, with their planes behind them (base/rows.h); vectors become float32,
+ * with the "1 +" of zero-centred norms added and what a converter did to them undone.
+ *
+ *     block:   codes | pad | scales | pad | biases | pad | the next tensor …     64-aligned
  */
 #include "engine/engine.h"
 
@@ -45,17 +47,44 @@ static sl_status visit_all(const sl__store *store, const sl__family *family,
     return SL_OK;
 }
 
-/* Bytes that a tensor adds in memory, rounded so that the next one is aligned. A role that is put
- * together from interleaved rows is taken as a whole with its first piece. */
+static uint64_t align(uint64_t bytes)
+{
+    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+/* Bytes of a row of each plane of a matrix; 0: it has none. */
+static uint64_t plane_row_bytes(const sl__tensor_spec *spec, const sl__tensor *tensor)
+{
+    return tensor->scales ? sl__scaling_row_bytes(&tensor->scaling, spec->cols) : 0;
+}
+
+/* Where a tensor's planes begin behind its codes, and where it ends: aligned. */
+struct places {
+    uint64_t scales, biases, end;
+};
+
+/* A role that is put together from interleaved rows is taken as a whole with its first piece; each
+ * of its rows has its own row of scales then, wherever groups of rows began. */
+static struct places places_of(const sl__tensor_spec *spec, const sl__tensor *tensor)
+{
+    uint64_t codes = tensor->extent.bytes;
+    uint64_t planes = tensor->scales ? tensor->scales->extent.bytes : 0;
+    if (spec->klass == SL_CLASS_VECTOR) codes = (uint64_t)spec->cols * sizeof(float);
+    if (spec->picks.groups > 0) {
+        codes /= sl__stored_rows(tensor->panels, spec->rows);
+        codes *= spec->first_row == 0 ? sl__stored_rows(tensor->panels, spec->role_rows) : 0;
+        planes = spec->first_row == 0 ? spec->role_rows * plane_row_bytes(spec, tensor) : 0;
+    }
+    struct places p = {.scales = align(codes)};
+    p.biases = p.scales + align(planes);
+    p.end = p.biases + (tensor->biases ? align(planes) : 0);
+    return p;
+}
+
+/* Bytes that a tensor adds in memory, rounded so that the next one is aligned. */
 static uint64_t memory_bytes(const sl__tensor_spec *spec, const sl__tensor *tensor)
 {
-    uint64_t bytes = tensor->extent.bytes;
-    if (spec->klass == SL_CLASS_VECTOR) bytes = (uint64_t)spec->cols * sizeof(float);
-    if (spec->picks.groups > 0) {
-        bytes /= sl__stored_rows(tensor->panels, spec->rows);
-        bytes *= spec->first_row == 0 ? sl__stored_rows(tensor->panels, spec->role_rows) : 0;
-    }
-    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    return places_of(spec, tensor).end;
 }
 
 static bool is_embedding(int64_t layer, const sl__tensor_spec *spec)
@@ -140,6 +169,13 @@ static sl_status check_tensor(const struct loader *l, const sl__tensor *tensor, 
                                  err);
 }
 
+static sl_status check_whole(const struct loader *l, const sl__tensor *tensor, sl_error *err)
+{
+    SL_TRY(check_tensor(l, tensor, err));
+    if (tensor->scales) SL_TRY(check_tensor(l, tensor->scales, err));
+    return tensor->biases ? check_tensor(l, tensor->biases, err) : SL_OK;
+}
+
 /* Of a tensor in panels a row is picked out of one panel and put into another. */
 static sl_status load_panel_picks(const struct loader *l, const sl__tensor_spec *spec,
                                   const sl__tensor *tensor, size_t row_bytes, sl_error *err)
@@ -168,16 +204,43 @@ static sl_status load_panel_picks(const struct loader *l, const sl__tensor_spec 
     return status;
 }
 
+/* The rows of a plane that belong to the picked rows: one for each. */
+static sl_status pick_plane(const struct loader *l, const sl__tensor_spec *spec,
+                            const sl__tensor *tensor, const sl__tensor *plane, char *to,
+                            sl_error *err)
+{
+    const sl__row_picks *p = &spec->picks;
+    const sl__extent *extent = &plane->extent;
+    const size_t row_bytes = (size_t)plane_row_bytes(spec, tensor);
+    char *rows = malloc((size_t)extent->bytes);
+    if (!rows) return SL_FAIL_NOMEM(err, tensor->name);
+    sl_status status = sl__store_read_tensor(l->engine->store, plane, rows, err);
+    to += (size_t)spec->first_row * row_bytes;
+    for (uint32_t i = 0; i < p->groups * p->count && status == SL_OK; i++) {
+        uint32_t unused;
+        uint64_t from = (uint64_t)(i / p->count) * p->stride + p->offset + i % p->count;
+        from = sl__tensor_plane_row(tensor, from, &unused);
+        memcpy(to + i * row_bytes, rows + from * row_bytes, row_bytes);
+    }
+    free(rows);
+    return status;
+}
+
 /* The picked rows of a tensor go to their place in the role. */
 static sl_status load_picks(const struct loader *l, const sl__tensor_spec *spec,
-                            const sl__tensor *tensor, size_t row_bytes, sl_error *err)
+                            const sl__tensor *tensor, const sl__weight *role, sl_error *err)
 {
     const sl__row_picks *p = &spec->picks;
     const sl__extent *extent = &tensor->extent;
     const sl__store *store = l->engine->store;
+    const size_t row_bytes = role->row_bytes;
     char *to = l->picked + (size_t)spec->first_row * row_bytes;
     if (!sl__spec_repeats(spec)) SL_TRY(check_tensor(l, tensor, err));
     if (tensor->panels) return load_panel_picks(l, spec, tensor, row_bytes, err);
+    if (tensor->scales)
+        SL_TRY(pick_plane(l, spec, tensor, tensor->scales, (char *)role->scales, err));
+    if (tensor->biases)
+        SL_TRY(pick_plane(l, spec, tensor, tensor->biases, (char *)role->biases, err));
     for (uint32_t g = 0; g < p->groups; g++) {
         uint64_t from = ((uint64_t)g * p->stride + p->offset) * row_bytes;
         uint64_t bytes = (uint64_t)p->count * row_bytes;
@@ -187,6 +250,19 @@ static sl_status load_picks(const struct loader *l, const sl__tensor_spec *spec,
         to += bytes;
     }
     return SL_OK;
+}
+
+/* The planes of a weight lie behind its codes at `to`. */
+static void place_planes(const sl__tensor_spec *spec, const sl__tensor *tensor, char *to,
+                         sl__weight *w)
+{
+    const struct places places = places_of(spec, tensor);
+    w->scaling = tensor->scaling;
+    w->scale_row_bytes = (size_t)plane_row_bytes(spec, tensor);
+    if (spec->picks.groups > 0) w->scaling.group_rows = 1;
+    if (!to) return;
+    w->scales = to + places.scales;
+    if (tensor->biases) w->biases = to + places.biases;
 }
 
 static sl_status load_tensor(void *ctx, int64_t layer, const sl__tensor_spec *spec,
@@ -205,21 +281,23 @@ static sl_status load_tensor(void *ctx, int64_t layer, const sl__tensor_spec *sp
     if (is_embedding(layer, spec)) {
         e->embedding = tensor;
         if (!e->plan.embedding_resident) {
+            if (tensor->scales) place_planes(spec, tensor, NULL, &w);
             *weight = w;
-            return check_tensor(l, tensor, err);
+            return check_whole(l, tensor, err);
         }
     }
     char *to = e->weights + l->used;
     l->used += memory_bytes(spec, tensor);
     assert(l->used <= e->weights_bytes);
     w.data = to;
+    if (tensor->scales) place_planes(spec, tensor, to, &w);
     if (spec->picks.groups > 0) {
         w.rows = spec->role_rows;
         if (spec->first_row == 0) {
             *weight = w;
             l->picked = to;
         }
-        return load_picks(l, spec, tensor, w.row_bytes, err);
+        return load_picks(l, spec, tensor, weight, err);
     }
     if (spec->klass == SL_CLASS_VECTOR) {
         w.dtype = SL_F32;
@@ -228,7 +306,10 @@ static sl_status load_tensor(void *ctx, int64_t layer, const sl__tensor_spec *sp
         return load_vector(l, spec, tensor, (float *)(void *)to, err);
     }
     *weight = w;
-    return sl__store_read_tensor(e->store, tensor, to, err);
+    SL_TRY(sl__store_read_tensor(e->store, tensor, to, err));
+    if (w.scales) SL_TRY(sl__store_read_tensor(e->store, tensor->scales, (char *)w.scales, err));
+    if (!w.biases) return SL_OK;
+    return sl__store_read_tensor(e->store, tensor->biases, (char *)w.biases, err);
 }
 
 sl_status sl__load_weights(sl_engine *engine, sl_verify_rule verify, sl_error *err)

@@ -59,10 +59,10 @@ struct form {
 
 struct conversion {
     struct packer *p;
+    sl__rows in; /* in panels where from says so */
     struct form from, to;
+    bool regroups; /* codes and scales go over as they are */
     uint32_t cols;
-    const char *in, *scales; /* scales: NULL where the type has no plane of them */
-    size_t scale_bytes;      /* a row */
     char *out;
     uint32_t rows, rows_a_task;
     sl_error *errors; /* [threads] */
@@ -80,7 +80,7 @@ static sl_status convert_row(const struct conversion *c, uint32_t r, float *tmp,
 {
     char *from_panel = (char *)(tmp + c->cols);
     char *to_panel = from_panel + (c->from.panels ? c->from.row_bytes : 0);
-    const char *in = c->in + row_place(&c->from, r);
+    const char *in = (const char *)c->in.data + row_place(&c->from, r);
     char *out = c->out + row_place(&c->to, r);
     if (c->from.panels) {
         sl__panel_get_row(c->from.type, in, r % SL_PANEL_ROWS, c->cols, from_panel);
@@ -88,12 +88,15 @@ static sl_status convert_row(const struct conversion *c, uint32_t r, float *tmp,
     }
     if (c->from.type != c->to.type) {
         char *coded = c->to.panels ? to_panel : out;
-        const sl__rows one = {.dtype = c->from.type, .data = in, .row_bytes = c->from.row_bytes,
-                              .scaling = sl__dtype_scaling(c->from.type),
-                              .scales = c->scales ? c->scales + r * c->scale_bytes : NULL,
-                              .scale_row_bytes = c->scale_bytes};
-        c->p->kern.dequant_row(&one, 0, tmp, c->cols);
-        SL_TRY(sl__quant_row(c->to.type, tmp, c->cols, coded, err));
+        const sl__rows alone = {.dtype = c->from.type, .data = in};
+        if (c->regroups) {
+            sl__regroup_row(&c->in, r, c->cols, coded);
+        } else {
+            c->p->kern.dequant_row(c->from.panels ? &alone : &c->in, c->from.panels ? 0 : r, tmp,
+                                   c->cols);
+            SL_TRY(sl__quant_row(&c->p->kern, c->to.type, tmp, c->cols, coded, NULL,
+                                 err));
+        }
         in = coded;
     }
     if (c->to.panels) sl__panel_put_row(c->to.type, in, c->cols, out, r % SL_PANEL_ROWS);
@@ -129,20 +132,20 @@ static uint64_t form_bytes(const struct form *form, uint64_t rows)
     return sl__stored_rows(form->panels, rows) * form->row_bytes;
 }
 
-/* rows rows of one form into another. scales: of in, where its type has them apart; they are not
- * copied. what: "tensor NAME" for messages. */
-static sl_status convert(struct packer *p, const struct form *from, const void *in,
-                         const void *scales, const struct form *to, void *out, uint32_t rows,
-                         uint32_t cols, const char *what, sl_error *err)
+/* rows rows of one form, in, into another. Planes are not copied. what: "tensor NAME" for
+ * messages. */
+static sl_status convert(struct packer *p, const struct form *from, const sl__rows *in,
+                         const struct form *to, void *out, uint32_t rows, uint32_t cols,
+                         const char *what, sl_error *err)
 {
     sl_error errors[PACK_THREADS_MAX];
-    const sl__scaling scaling = sl__dtype_scaling(from->type);
-    struct conversion c = {.p = p, .from = *from, .to = *to, .cols = cols, .in = in, .out = out,
-                           .scales = scales, .rows = rows, .errors = errors,
-                           .scale_bytes = (size_t)sl__scaling_row_bytes(&scaling, cols)};
+    sl__dtype same = SL_DTYPE_ALL;
+    struct conversion c = {.p = p, .from = *from, .to = *to, .cols = cols, .in = *in, .out = out,
+                           .rows = rows, .errors = errors};
+    c.regroups = sl__regroup_type(from->type, &in->scaling, &same) && same == to->type;
     size_t bytes = (size_t)form_bytes(to, rows);
     if (from->type == to->type && from->panels == to->panels) {
-        memcpy(out, in, bytes);
+        memcpy(out, in->data, bytes);
         return SL_OK;
     }
     if (to->panels) memset(out, 0, bytes); /* rows that fill up the last panel */
@@ -178,12 +181,61 @@ static void matrix_of(const sl__pack_tensor_plan *t, uint64_t *rows, uint32_t *c
         *rows *= t->shape[i];
 }
 
+/* Reads rows [first, first + count) of a tensor to p->in, and what they need of its planes behind
+ * them. */
+static sl_status read_rows(struct packer *p, const sl__tensor *t, const struct form *form,
+                           uint64_t first, uint64_t count, uint32_t cols, sl__rows *out,
+                           sl_error *err)
+{
+    const sl__tensor *const planes[] = {t->scales, t->biases};
+    uint64_t bytes = form_bytes(form, count);
+    char *to = p->in;
+    SL_TRY(sl__file_pread_all(sl__store_fd(p->store, t->extent.file),
+                              sl__store_file_path(p->store, t->extent.file), to, bytes,
+                              t->extent.offset + first * form->row_bytes, err));
+    *out = (sl__rows){.dtype = t->dtype, .data = to, .row_bytes = form->row_bytes};
+    if (!t->scales) return SL_OK;
+    out->scaling = t->scaling;
+    out->scale_row_bytes = (size_t)sl__scaling_row_bytes(&t->scaling, cols);
+    uint64_t row = sl__tensor_plane_row(t, first, &out->first);
+    uint64_t rows = sl__scaling_rows(&t->scaling, out->first + count);
+    for (int i = 0; i < 2 && planes[i]; i++) {
+        const sl__extent *x = &planes[i]->extent;
+        to += bytes;
+        bytes = rows * out->scale_row_bytes;
+        SL_TRY(sl__file_pread_all(sl__store_fd(p->store, x->file),
+                                  sl__store_file_path(p->store, x->file), to, bytes,
+                                  x->offset + row * out->scale_row_bytes, err));
+        if (i == 0) out->scales = to;
+        else out->biases = to;
+    }
+    return SL_OK;
+}
+
+/* Rows that fit into the buffers, panels whole. */
+static uint64_t rows_a_piece(const struct packer *p, const sl__tensor *source,
+                             const struct form *from, const struct form *to, uint32_t cols)
+{
+    uint64_t wider = from->row_bytes > to->row_bytes ? from->row_bytes : to->row_bytes;
+    uint64_t planes = source->scales ? 2 * sl__scaling_row_bytes(&source->scaling, cols) : 0;
+    uint64_t rows = (p->buffer_bytes - planes) / (wider + planes);
+    return from->panels || to->panels ? rows / SL_PANEL_ROWS * SL_PANEL_ROWS : rows;
+}
+
+static sl_status check_source(struct packer *p, const sl__tensor *source, sl_error *err)
+{
+    const sl__tensor *const all[] = {source, source->scales, source->biases};
+    for (size_t i = 0; i < 3; i++) {
+        if (!all[i]) continue;
+        SL_TRY(sl__store_check_tensor(p->store, all[i], p->in, (size_t)p->buffer_bytes, err));
+    }
+    return SL_OK;
+}
+
 static sl_status pack_tensor(struct packer *p, size_t index, sl_error *err)
 {
     const sl__pack_tensor_plan *t = &p->tensors[index];
     const sl__tensor *source = p->sources[index];
-    const char *path = sl__store_file_path(p->store, source->extent.file);
-    int fd = sl__store_fd(p->store, source->extent.file);
     char what[200];
     uint64_t rows;
     uint32_t cols;
@@ -191,15 +243,13 @@ static sl_status pack_tensor(struct packer *p, size_t index, sl_error *err)
     matrix_of(t, &rows, &cols);
     const struct form from = form_of(source->dtype, source->panels, cols);
     const struct form to = form_of(t->dtype, t->panels, cols);
-    SL_TRY(sl__store_check_tensor(p->store, source, p->in, (size_t)p->buffer_bytes, err));
-    uint64_t wider = from.row_bytes > to.row_bytes ? from.row_bytes : to.row_bytes;
-    uint64_t piece = p->buffer_bytes / wider;
-    if (from.panels || to.panels) piece = piece / SL_PANEL_ROWS * SL_PANEL_ROWS;
+    SL_TRY(check_source(p, source, err));
+    uint64_t piece = rows_a_piece(p, source, &from, &to, cols);
     for (uint64_t done = 0; done < rows;) {
+        sl__rows in;
         uint64_t n = rows - done < piece ? rows - done : piece, bytes = form_bytes(&to, n);
-        SL_TRY(sl__file_pread_all(fd, path, p->in, form_bytes(&from, n),
-                                  source->extent.offset + done * from.row_bytes, err));
-        SL_TRY(convert(p, &from, p->in, NULL, &to, p->out, (uint32_t)n, cols, what, err));
+        SL_TRY(read_rows(p, source, &from, done, n, cols, &in, err));
+        SL_TRY(convert(p, &from, &in, &to, p->out, (uint32_t)n, cols, what, err));
         SL_TRY(sl__pack_writer_tensor(p->writer, index, p->out, bytes, err));
         SL_TRY(report(p, "resident part", bytes, err));
         done += n;
@@ -273,25 +323,42 @@ static void turn_task(void *ctx, uint32_t index, uint32_t worker)
     }
 }
 
+/* A plane of a part into the record in p->out, where rows of weights may share fewer of its rows
+ * than here. */
+static void pack_plane(struct packer *p, const sl__matrix_layout *from, uint64_t from_offset,
+                       const sl__matrix_layout *to, uint64_t to_offset)
+{
+    const size_t bytes = (size_t)to->scale_row_bytes;
+    const uint64_t rows = sl__scaling_rows(&to->scaling, to->rows);
+    for (uint64_t r = 0; r < rows; r++) {
+        uint64_t source = (from->first + r * to->scaling.group_rows) / from->scaling.group_rows;
+        memcpy(p->out + to_offset + r * bytes, p->in + from_offset + source * bytes, bytes);
+    }
+}
+
 /* One matrix of the record in p->in into the one in p->out. */
 static sl_status pack_part(struct packer *p, const sl__matrix_layout *from,
                            const sl__matrix_layout *to, const char *what, sl_error *err)
 {
-    const char *in = p->in + from->offset, *scales = NULL;
-    if (from->rows == 0) return SL_OK;
-    if (from->transposed) {
-        struct turning job = {.m = from, .in = in, .out = p->turned};
-        assert(sl__dtype_block_weights(from->dtype) == 1);
-        sl__pool_run(p->pool, turn_task, &job, (from->cols + TURN - 1) / TURN);
-        in = p->turned;
-    }
-    if (from->scale_row_bytes > 0) scales = p->in + from->scales_offset;
-    if (scales && from->dtype == to->dtype) {
-        memcpy(p->out + to->scales_offset, scales, to->rows * to->scale_row_bytes);
-    }
     const struct form was = form_of(from->dtype, from->panels, to->cols);
     const struct form is = form_of(to->dtype, to->panels, to->cols);
-    return convert(p, &was, in, scales, &is, p->out + to->offset, to->rows, to->cols, what, err);
+    sl__rows in = {.dtype = from->dtype, .data = p->in + from->offset, .row_bytes = was.row_bytes,
+                   .scaling = from->scaling, .first = from->first,
+                   .scale_row_bytes = (size_t)from->scale_row_bytes};
+    if (from->rows == 0) return SL_OK;
+    if (from->transposed) {
+        struct turning job = {.m = from, .in = in.data, .out = p->turned};
+        assert(sl__dtype_block_weights(from->dtype) == 1);
+        sl__pool_run(p->pool, turn_task, &job, (from->cols + TURN - 1) / TURN);
+        in.data = p->turned;
+    }
+    if (sl__has_planes(&from->scaling)) in.scales = p->in + from->scales_offset;
+    if (from->scaling.biases) in.biases = p->in + from->biases_offset;
+    if (sl__has_planes(&to->scaling)) {
+        pack_plane(p, from, from->scales_offset, to, to->scales_offset);
+        if (to->scaling.biases) pack_plane(p, from, from->biases_offset, to, to->biases_offset);
+    }
+    return convert(p, &was, &in, &is, p->out + to->offset, to->rows, to->cols, what, err);
 }
 
 static sl_status pack_expert(struct packer *p, uint32_t layer, uint32_t expert, sl_error *err)
@@ -374,14 +441,32 @@ static sl_status parse_type(const char *name, const char *option, sl__dtype *out
         *out = SL_DTYPE_ALL;
         return SL_OK;
     }
-    if (sl__dtype_parse(text, out) && sl__dtype_has_encoder(*out)) return SL_OK;
+    if (sl__dtype_parse(text, out) && *out <= SL_Q2) return SL_OK;
     return SL_FAIL(err, SL_EINVAL, "%s: %s is not one of keep, f32, f16, bf16, q8, q4, q3, q2",
                    option, text);
 }
 
-static sl__dtype encode_as(sl__dtype wanted, sl__dtype source)
+/* What is kept as it is may change its form: codes with planes become a type in panels where that
+ * has the same numbers, bit for bit. */
+static sl__dtype encode_as(sl__dtype wanted, sl__dtype source, const sl__scaling *scaling)
 {
-    return wanted == SL_DTYPE_ALL ? source : wanted;
+    sl__dtype same;
+    if (wanted != SL_DTYPE_ALL) return wanted;
+    return sl__regroup_type(source, scaling, &same) ? same : source;
+}
+
+/* What a tensor keeps of planes are tensors of the pack, too. */
+static void plan_planes(struct packer *p, sl__pack_tensor_plan *t, const sl__tensor *source)
+{
+    const sl__tensor *const planes[] = {source->scales, source->biases};
+    t->scaling = source->scaling;
+    for (int i = 0; i < 2 && planes[i]; i++) {
+        sl__pack_tensor_plan *plane = &p->tensors[p->tensor_count];
+        p->sources[p->tensor_count++] = planes[i];
+        *plane = (sl__pack_tensor_plan){.name = planes[i]->name, .dtype = planes[i]->dtype,
+                                        .dims = planes[i]->dims};
+        memcpy(plane->shape, planes[i]->shape, sizeof plane->shape);
+    }
 }
 
 static sl_status plan_tensors(struct packer *p, const sl__tensor_spec *specs, size_t count,
@@ -396,11 +481,13 @@ static sl_status plan_tensors(struct packer *p, const sl__tensor_spec *specs, si
         bool encode = specs[i].klass == SL_CLASS_MATRIX ||
                       (specs[i].klass == SL_CLASS_UNREAD && specs[i].rows > 1);
         t->name = source->name;
-        t->dtype = encode ? encode_as(p->resident, source->dtype) : source->dtype;
+        t->dtype = encode ? encode_as(p->resident, source->dtype, &source->scaling)
+                          : source->dtype;
         t->dims = source->dims;
         memcpy(t->shape, source->shape, sizeof t->shape);
         t->panels = specs[i].klass == SL_CLASS_MATRIX && !specs[i].by_rows && t->dims == 2 &&
                     sl__dtype_has_panels(t->dtype);
+        if (sl__dtype_has_planes(t->dtype)) plan_planes(p, t, source);
         if (specs[i].cols > p->widest) p->widest = specs[i].cols;
     }
     return SL_OK;
@@ -416,7 +503,9 @@ static sl_status plan_layer(struct packer *p, uint32_t layer, sl_error *err)
     plan->expert_count = layout->expert_count;
     for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
         const sl__matrix_layout *m = &layout->part[part];
-        plan->dtype[part] = encode_as(p->experts, m->dtype);
+        plan->dtype[part] = encode_as(p->experts, m->dtype, &m->scaling);
+        if (sl__dtype_has_planes(plan->dtype[part])) plan->planes[part].scaling = m->scaling;
+        if (m->first > 0) plan->planes[part].scaling.group_rows = 1; /* a group begins earlier */
         plan->rows[part] = m->transposed ? m->cols : m->rows;
         plan->cols[part] = m->transposed ? m->rows : m->cols;
         plan->panels[part] = sl__dtype_has_panels(plan->dtype[part]) && plan->rows[part] > 0;
@@ -430,7 +519,7 @@ static sl_status plan_all(struct packer *p, sl_error *err)
 {
     sl__tensor_spec specs[SL_SPECS_MAX];
     uint32_t all = p->desc.layer_count + p->desc.mtp_layer_count;
-    size_t most = (size_t)(all + 1) * SL_SPECS_MAX;
+    size_t most = (size_t)(all + 1) * SL_SPECS_MAX * 3; /* with planes */
     p->tensors = SL_ARENA_NEW(&p->arena, sl__pack_tensor_plan, most);
     p->sources = SL_ARENA_NEW(&p->arena, const sl__tensor *, most);
     p->layers = SL_ARENA_NEW(&p->arena, sl__pack_layer_plan, all);

@@ -1,6 +1,7 @@
 /* The memory plan: one budget for the whole process, split before anything large is taken.
  *
- *     budget = process so far | resident weights | session state | scratch | io | expert cache
+ *     budget = process so far | resident weights | sessions | kept prompts | scratch | io | expert
+ *              cache
  *
  * What is left for the cache is what the rest does not need. Where that is too little the plan
  * first takes smaller chunks, then leaves the embedding on the disk (a token needs one row of it),
@@ -8,6 +9,8 @@
  * No choice made here can be seen in a result: chunks are multiples of SL_DELTA_CHUNK.
  */
 #include "engine/engine.h"
+
+#include <stdio.h>
 
 #include "base/checked.h"
 #include "base/cpus.h"
@@ -22,6 +25,7 @@
 #define READING_LONG_S 0.5
 #define DISK_BYTES_PER_S 2e9 /* where it was not measured */
 #define MISC_BYTES ((uint64_t)64 << 10) /* descriptions, stacks' first pages, and the like */
+#define BATCH_BYTES ((uint64_t)384 << 10) /* more of the like, where there are several sessions */
 #define STACK_TOUCHED_BYTES ((uint64_t)32 << 10) /* of a compute thread */
 
 /* Beyond this no machine has room, and sums of a few such sizes do not overflow. */
@@ -32,6 +36,15 @@ uint64_t sl__state_bytes(const sl__model_desc *desc, sl_kv_type kv, uint32_t con
 {
     uint64_t bytes = sl__state_layout(NULL, desc, kv, context_tokens, chunk_tokens, NULL);
     return bytes < STATE_BYTES_MAX ? bytes + sl__state_table_bytes(desc) : STATE_BYTES_MAX;
+}
+
+/* One session, its token ids included; so that all sessions' sum does not overflow. */
+static uint64_t session_bytes(const sl__plan_input *in, const sl__plan *plan, uint32_t chunk)
+{
+    uint64_t bytes = sl__state_bytes(in->desc, plan->kv, plan->context_tokens, chunk);
+    uint64_t most = STATE_BYTES_MAX / plan->sessions;
+    bytes += sl__session_ids_bytes(plan->context_tokens);
+    return bytes < most ? bytes : most;
 }
 
 static uint64_t scratch_bytes(const sl__plan_input *in, const sl__plan *plan, uint32_t chunk)
@@ -86,6 +99,12 @@ static sl_status resolve(sl__plan *plan, const sl__plan_input *in, const sl_engi
         return SL_FAIL(err, SL_EINVAL, "%s: threads: %u is not from 1 to %u", in->path,
                        opt->threads, SL_POOL_THREADS_MAX);
     }
+    if (opt->sessions > SL_SESSIONS_MAX) {
+        return SL_FAIL(err, SL_EINVAL, "%s: sessions: %u is not from 1 to %u", in->path,
+                       opt->sessions, SL_SESSIONS_MAX);
+    }
+    plan->sessions = opt->sessions ? opt->sessions : 1;
+    plan->prefix = opt->prefix_bytes < STATE_BYTES_MAX ? opt->prefix_bytes : STATE_BYTES_MAX;
     plan->activations = opt->activations;
     plan->logits_rows = SL_LOGITS_ROWS;
     if (opt->kv != SL_KV_F32 && opt->kv != SL_KV_F16 && opt->kv != SL_KV_Q8) {
@@ -100,6 +119,7 @@ static sl_status resolve(sl__plan *plan, const sl__plan_input *in, const sl_engi
                                                   : CONTEXT_DEFAULT;
     if (plan->context_tokens > most) plan->context_tokens = most;
     plan->process = in->process_bytes + MISC_BYTES + plan->threads * STACK_TOUCHED_BYTES;
+    if (plan->sessions > 1) plan->process += BATCH_BYTES;
     plan->io = io_bytes(in->reads);
     plan->budget = opt->memory_bytes;
     if (plan->budget == 0) {
@@ -164,12 +184,11 @@ static bool choose_chunk(sl__plan *plan, const sl__plan_input *in, const sl_engi
                          const struct needs *needs, uint64_t target)
 {
     plan->scratch = 0;
-    plan->state = sl__state_bytes(in->desc, plan->kv, plan->context_tokens, SL_DELTA_CHUNK);
+    plan->state = session_bytes(in, plan, SL_DELTA_CHUNK);
     plan->chunk_tokens = largest_chunk(plan, in, opt, needs);
     for (;;) {
         plan->scratch = scratch_bytes(in, plan, plan->chunk_tokens);
-        plan->state = sl__state_bytes(in->desc, plan->kv, plan->context_tokens,
-                                      plan->chunk_tokens);
+        plan->state = session_bytes(in, plan, plan->chunk_tokens);
         if (leaves(plan, target)) return true;
         if (opt->chunk_tokens || plan->chunk_tokens <= SL_DELTA_CHUNK) return false;
         plan->chunk_tokens /= 2;
@@ -210,14 +229,22 @@ static sl_status too_small(const sl__plan *plan, const sl__plan_input *in, uint6
                            sl_error *err)
 {
     const double mib = 1048576.0;
+    char prefix[48] = "";
+    if (plan->prefix > 0) {
+        snprintf(prefix, sizeof prefix, ", kept prompts %.1f", (double)plan->prefix / mib);
+    }
     return SL_FAIL(err, SL_EBUDGET,
                    "%s: %.1f MiB of memory are not enough: %.1f MiB are needed (process %.1f, "
-                   "resident weights %.1f, session %.1f, scratch %.1f, reads %.1f, experts %.1f); "
-                   "a shorter context, a pack with fewer resident bits or more memory would do",
+                   "resident weights %.1f, session%s %.1f%s, scratch %.1f, reads %.1f, experts "
+                   "%.1f); a shorter context, %sa pack with fewer resident bits or more memory "
+                   "would do",
                    in->path, (double)plan->budget / mib,
                    (double)(sl__plan_used(plan) + cache) / mib, (double)plan->process / mib,
-                   (double)plan->resident / mib, (double)plan->state / mib,
-                   (double)plan->scratch / mib, (double)plan->io / mib, (double)cache / mib);
+                   (double)plan->resident / mib, plan->sessions > 1 ? "s" : "",
+                   (double)(plan->sessions * plan->state) / mib, prefix,
+                   (double)plan->scratch / mib,
+                   (double)plan->io / mib, (double)cache / mib,
+                   plan->sessions > 1 ? "fewer sessions, " : "");
 }
 
 sl_status sl__plan_make(sl__plan *plan, const sl__plan_input *in, const sl_engine_options *opt,

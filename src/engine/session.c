@@ -1,34 +1,40 @@
-/* A session: the state of one sequence, and running tokens through it. */
+/* A session: the state of one sequence. batch.c runs tokens through it. */
 #include "engine/engine.h"
 
 #include <stdlib.h>
-#include <string.h>
 
-#include "base/clock.h"
 #include "base/fail.h"
 #include "base/pages.h"
 
-/* Lays the table of layers and their state into one block. */
+/* Lays the table of layers, the token ids and the layers' state into one block. */
 static void lay_state(sl_session *session)
 {
     const sl__model_desc *desc = &session->engine->desc;
     const sl__plan *plan = &session->engine->plan;
     size_t table = (size_t)sl__state_table_bytes(desc);
+    size_t before = table + (size_t)sl__session_ids_bytes(plan->context_tokens);
     session->layers = (sl__layer_state *)(void *)session->memory;
+    session->ids = (int32_t *)(void *)(session->memory + table);
     uint64_t used = sl__state_layout(session->layers, desc, plan->kv, plan->context_tokens,
-                                     plan->chunk_tokens, session->memory + table);
-    assert(used <= session->memory_bytes - table);
+                                     plan->chunk_tokens, session->memory + before);
+    assert(used <= session->memory_bytes - before);
 }
 
-/* The plan has room for one session; what it left over decides about others. */
+uint64_t sl__engine_left(const sl_engine *engine)
+{
+    const sl__plan *plan = &engine->plan;
+    uint64_t taken = sl__plan_used(plan) + plan->cache;
+    if (engine->prefix_bytes > plan->prefix) taken += engine->prefix_bytes - plan->prefix;
+    return plan->budget > taken ? plan->budget - taken : 0;
+}
+
+/* The plan has room for some sessions; what it left over decides about others. */
 static sl_status check_room(const sl_engine *engine, sl_error *err)
 {
     const sl__plan *plan = &engine->plan;
-    uint64_t taken = sl__plan_used(plan) - plan->state + plan->cache;
-    uint64_t left = plan->budget > taken ? plan->budget - taken : 0;
-    if (engine->session_count == 0 || left / (engine->session_count + 1) >= plan->state) {
-        return SL_OK;
-    }
+    if (engine->session_count < plan->sessions) return SL_OK;
+    uint64_t more = engine->session_count + 1 - plan->sessions; /* than were planned for */
+    if (sl__engine_left(engine) / more >= plan->state) return SL_OK;
     const double mib = 1048576.0;
     return SL_FAIL(err, SL_EBUDGET, "%s: another session takes %.1f MiB, and the budget of %.1f "
                    "MiB has no room for it beside the %u that there are; a shorter context or a "
@@ -66,10 +72,13 @@ void sl_session_reset(sl_session *session)
 {
     sl__state_reset(session->layers, &session->engine->desc);
     session->position = 0;
+    session->cut = false;
     session->failed = false;
 }
 
 sl_engine *sl_session_engine(const sl_session *session) { return session->engine; }
+
+const int32_t *sl_session_ids(const sl_session *session) { return session->ids; }
 
 uint32_t sl_session_position(const sl_session *session) { return session->position; }
 
@@ -85,7 +94,7 @@ void sl_session_set_progress(sl_session *session, sl_progress_fn fn, void *ctx)
     session->progress_ctx = ctx;
 }
 
-static sl_status check_call(const sl_session *session, const int32_t *ids, size_t count,
+sl_status sl__session_check(const sl_session *session, const int32_t *ids, size_t count,
                             sl_error *err)
 {
     const sl_engine *engine = session->engine;
@@ -104,65 +113,4 @@ static sl_status check_call(const sl_session *session, const int32_t *ids, size_
         }
     }
     return SL_OK;
-}
-
-/* The expert cache gives back what others need, and takes it again when they do not. */
-static void follow_memory(sl_engine *engine)
-{
-    if (!engine->pressure) return;
-    sl__cache_stats stats;
-    sl__cache_stats_get(engine->run.cache, &stats);
-    uint64_t target = sl__mempressure_target(engine->pressure, engine->plan.cache,
-                                             stats.budget_bytes, sl__now_ns());
-    if (target != stats.budget_bytes) sl__cache_resize(engine->run.cache, target);
-}
-
-/* The logits that the caller wants of one chunk. */
-static sl_status give_logits(sl_session *session, size_t done, uint32_t chunk, size_t count,
-                             float *last, sl_logits_fn fn, void *ctx)
-{
-    sl_engine *engine = session->engine;
-    uint32_t vocab = engine->desc.vocab;
-    bool final = done + chunk == count;
-    const uint32_t most = engine->plan.logits_rows;
-    for (uint32_t first = 0; fn && first < chunk; first += most) {
-        uint32_t rows = chunk - first < most ? chunk - first : most;
-        sl__head(session, first, rows);
-        sl_status status = fn(ctx, done + first, rows, engine->logits);
-        if (status != SL_OK) return status;
-        if (last && final && first + rows == chunk) {
-            memcpy(last, engine->logits + (size_t)(rows - 1) * vocab, vocab * sizeof *last);
-        }
-    }
-    if (last && final && !fn) {
-        sl__head(session, chunk - 1, 1);
-        memcpy(last, engine->logits, vocab * sizeof *last);
-    }
-    return SL_OK;
-}
-
-sl_status sl_session_eval(sl_session *session, const int32_t *ids, size_t count, float *logits,
-                          sl_logits_fn fn, void *ctx, sl_error *err)
-{
-    SL_TRY(check_call(session, ids, count, err));
-    sl_engine *engine = session->engine;
-    uint64_t begin = sl__now_ns();
-    sl_status status = SL_OK;
-    for (size_t done = 0; done < count && status == SL_OK;) {
-        size_t left = count - done;
-        uint32_t chunk = engine->plan.chunk_tokens;
-        if (left < chunk) chunk = (uint32_t)left;
-        follow_memory(engine);
-        session->eval_done = done;
-        session->eval_count = count;
-        status = sl__forward(session, ids + done, chunk, err);
-        if (status == SL_OK) {
-            status = give_logits(session, done, chunk, count, logits, fn, ctx);
-            if (status != SL_OK) sl__fail(err, status, "stopped by the caller");
-        }
-        done += chunk;
-    }
-    session->failed = status != SL_OK;
-    engine->forward_ns += sl__now_ns() - begin;
-    return status;
 }

@@ -248,7 +248,7 @@ static sl_status write_vector(struct synth *s, size_t index, sl__synth_rng *rng,
     for (uint32_t i = 0; i < spec->cols; i++)
         values[i] = (float)vector_value(spec, s->spec_layers[index] < s->desc.layer_count, rng);
     char *out = s->buffer + spec->cols * sizeof *values;
-    SL_TRY(sl__quant_row(s->tensors[index].dtype, values, spec->cols, out, err));
+    SL_TRY(sl__quant_row(NULL, s->tensors[index].dtype, values, spec->cols, out, NULL, err));
     return sl__pack_writer_tensor(s->writer, index, out, bytes, err);
 }
 

@@ -29,6 +29,7 @@ typedef enum sl__cpu_feature {
     SL_CPU_AMX_TILE, /* the three of AMX: only where the process was granted tiles */
     SL_CPU_AMX_INT8,
     SL_CPU_AMX_BF16,
+    SL_CPU_FAST_BF16, /* AVX512BF16, and faster than the multiply-adds that it replaces */
     SL_CPU_NEON,
     SL_CPU_FP16,
     SL_CPU_DOTPROD,
@@ -48,8 +49,10 @@ typedef enum sl__cpu_feature {
     (SL_CPU_BIT(SL_CPU_AVX512F) | SL_CPU_BIT(SL_CPU_AVX512BW) | SL_CPU_BIT(SL_CPU_AVX512VL) | \
      SL_CPU_BIT(SL_CPU_AVX512DQ))
 #define SL_NEEDS_AVX512VNNI SL_CPU_BIT(SL_CPU_AVX512VNNI)
+#define SL_NEEDS_AVX512BF16 SL_CPU_BIT(SL_CPU_AVX512BF16)
 #define SL_NEEDS_AMX \
-    (SL_CPU_BIT(SL_CPU_AMX_TILE) | SL_CPU_BIT(SL_CPU_AMX_INT8) | SL_CPU_BIT(SL_CPU_AMX_BF16))
+    (SL_CPU_BIT(SL_CPU_AMX_TILE) | SL_CPU_BIT(SL_CPU_AMX_INT8) | SL_CPU_BIT(SL_CPU_AMX_BF16) | \
+     SL_CPU_BIT(SL_CPU_AVX512BF16))
 #define SL_NEEDS_NEON    SL_CPU_BIT(SL_CPU_NEON)
 #define SL_NEEDS_DOTPROD SL_CPU_BIT(SL_CPU_DOTPROD)
 #define SL_NEEDS_I8MM    SL_CPU_BIT(SL_CPU_I8MM)

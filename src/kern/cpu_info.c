@@ -25,6 +25,7 @@ const char *sl__cpu_feature_name(sl__cpu_feature feature)
         [SL_CPU_AMX_TILE] = "amx_tile",
         [SL_CPU_AMX_INT8] = "amx_int8",
         [SL_CPU_AMX_BF16] = "amx_bf16",
+        [SL_CPU_FAST_BF16] = "fast_bf16",
         [SL_CPU_NEON] = "neon",
         [SL_CPU_FP16] = "fp16",
         [SL_CPU_DOTPROD] = "dotprod",
@@ -59,6 +60,6 @@ void sl_cpu_info_get(sl_cpu_info *info)
     for (uint32_t i = 0; sl_cpu_level_name(i); i++) {
         if (!sl__kern_level_runs(i, features)) continue;
         info->levels |= UINT32_C(1) << i;
-        info->level = sl_cpu_level_name(i);
     }
+    info->level = sl_cpu_level_name(sl__kern_best_level(features));
 }

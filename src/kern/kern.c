@@ -49,21 +49,24 @@ typedef struct level {
     const char *name, *base;
     uint64_t needs; /* SL_CPU_BITs, beyond those of its base */
     void (*fill)(sl__kern *kern);
+    uint64_t pays_with; /* where one of these is missing it runs, but not faster than its base */
 } level;
 
 /* Lowest first; a base comes before what builds on it. */
 static const level levels[] = {
-    {"ref", NULL, 0, sl__kern_ref},
+    {"ref", NULL, 0, sl__kern_ref, 0},
 #if defined(__x86_64__)
-    {"avx2", "ref", SL_NEEDS_AVX2, sl__kern_avx2},
-    {"avxvnni", "avx2", SL_NEEDS_AVXVNNI, sl__kern_avxvnni},
-    {"avx512", "avx2", SL_NEEDS_AVX512, sl__kern_avx512},
-    {"avx512vnni", "avx512", SL_NEEDS_AVX512VNNI, sl__kern_avx512vnni},
-    {"amx", "avx512vnni", SL_NEEDS_AMX, sl__kern_amx},
+    {"avx2", "ref", SL_NEEDS_AVX2, sl__kern_avx2, 0},
+    {"avxvnni", "avx2", SL_NEEDS_AVXVNNI, sl__kern_avxvnni, 0},
+    {"avx512", "avx2", SL_NEEDS_AVX512, sl__kern_avx512, 0},
+    {"avx512vnni", "avx512", SL_NEEDS_AVX512VNNI, sl__kern_avx512vnni, 0},
+    {"avx512bf16", "avx512vnni", SL_NEEDS_AVX512BF16, sl__kern_avx512bf16,
+     SL_CPU_BIT(SL_CPU_FAST_BF16)},
+    {"amx", "avx512vnni", SL_NEEDS_AMX, sl__kern_amx, 0},
 #elif defined(__aarch64__)
-    {"neon", "ref", SL_NEEDS_NEON, sl__kern_neon},
-    {"dotprod", "neon", SL_NEEDS_DOTPROD, sl__kern_dotprod},
-    {"i8mm", "dotprod", SL_NEEDS_I8MM, sl__kern_i8mm},
+    {"neon", "ref", SL_NEEDS_NEON, sl__kern_neon, 0},
+    {"dotprod", "neon", SL_NEEDS_DOTPROD, sl__kern_dotprod, 0},
+    {"i8mm", "dotprod", SL_NEEDS_I8MM, sl__kern_i8mm, 0},
 #endif
 };
 
@@ -89,6 +92,16 @@ bool sl__kern_level_runs(uint32_t i, uint64_t features)
     return !levels[i].base || sl__kern_level_runs(find_level(levels[i].base), features);
 }
 
+uint32_t sl__kern_best_level(uint64_t features)
+{
+    uint32_t best = 0;
+    for (uint32_t i = 0; i < LEVELS; i++) {
+        bool pays = (features & levels[i].pays_with) == levels[i].pays_with;
+        if (pays && sl__kern_level_runs(i, features)) best = i;
+    }
+    return best;
+}
+
 static void fill_level(sl__kern *kern, const level *l)
 {
     if (l->base) fill_level(kern, &levels[find_level(l->base)]);
@@ -99,13 +112,11 @@ static void fill_level(sl__kern *kern, const level *l)
 bool sl__kern_init(sl__kern *kern, const char *name)
 {
     const uint64_t features = sl__cpu_features();
-    uint32_t chosen = 0, asked = name ? find_level(name) : LEVELS;
-    for (uint32_t i = 0; i < LEVELS; i++) {
-        if ((!name || i == asked) && sl__kern_level_runs(i, features)) chosen = i;
-    }
+    uint32_t chosen = name ? find_level(name) : sl__kern_best_level(features);
+    const bool runs = chosen < LEVELS && sl__kern_level_runs(chosen, features);
     memset(kern, 0, sizeof *kern);
-    fill_level(kern, &levels[chosen]);
-    return !name || chosen == asked;
+    fill_level(kern, &levels[runs ? chosen : 0]);
+    return runs;
 }
 
 /* Whether a comes before b: larger first, then the lower index. */

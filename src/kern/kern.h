@@ -65,7 +65,37 @@ typedef struct sl__delta_chunk {
     uint32_t heads, dk, dv;
 } sl__delta_chunk;
 
+#define SL_FIT_LANES  16u /* groups side by side */
+#define SL_FIT_VALUES 16u /* of a table */
+
+/* Groups of n values that are to become codes: value i of group g is x[i · SL_FIT_LANES + g]. What
+ * else there is of each group is an array of SL_FIT_LANES. */
+typedef struct sl__fit {
+    const float *x;
+    uint32_t n, lanes;   /* the first `lanes` groups count; the others may be computed as well */
+    float low, high;     /* codes are the integers low … high (of one byte), */
+    const float *values; /* or, where not NULL, SL_FIT_VALUES integers in increasing order */
+    bool has_minimum;    /* else minimums are 0 */
+} sl__fit;
+
+/* Sums over a group: of errors e, their squares, codes c, their squares, products of the two. */
+typedef struct sl__fit_sums {
+    float e[SL_FIT_LANES], ee[SL_FIT_LANES], c[SL_FIT_LANES], cc[SL_FIT_LANES], ce[SL_FIT_LANES];
+} sl__fit_sums;
+
+/* The scale and the minimum that given codes cost least with; the mean of the codes, or 0 where
+ * there is no minimum. */
+typedef struct sl__fit_next {
+    float scale[SL_FIT_LANES], minimum[SL_FIT_LANES], mean_code[SL_FIT_LANES];
+} sl__fit_next;
+
+/* In parts of the span of a group: its scale, and how far above its base the minimum is. */
+typedef struct sl__fit_start {
+    float scale, minimum;
+} sl__fit_start;
+
 typedef struct sl__kern {
+    uint64_t bf16_tokens; /* of a block of tokens rounded to bf16: 1 where they lie as rows */
     const char *level; /* "ref", "avx2", … : as sl_cpu_level_name has it */
 
     /* out[cols] = row r as float. exact */
@@ -123,6 +153,44 @@ typedef struct sl__kern {
      * sl__kern_q8_rows_tmp(cols, tokens) floats of the caller's. exact */
     void (*matmul_q8)(const sl__rows *w, uint32_t rows, uint32_t cols, const void *x,
                       uint32_t tokens, float *y, size_t y_stride, float *tmp);
+
+    /* Rounds `tokens` rows of x to bf16: to the nearest, ties to even; NaN stays NaN; what is below
+     * float's normal numbers becomes 0 with its sign. out: sl__bf16_bytes(cols, tokens) bytes, laid
+     * out for this level's matmul_bf16 (below), all of them written. exact, but for the layout */
+    void (*round_bf16)(const float *x, size_t x_stride, uint32_t cols, uint32_t tokens, void *out);
+
+    /* y[t][r] = W[r]·x[t] for rows of bf16 and x as round_bf16 left it: all tokens of that call, or
+     * whole blocks of them. Products of two such numbers are exact in float; the order of the sum
+     * is the level's own, one for every token, whatever else is in the call, and it may be fused.
+     * Weights, and sums on the way, below float's normal numbers may count as 0. Never reads beyond
+     * the last weight of a row.
+     * near(1e-5) of ref in relation to ‖Σ|W[r][c]·x[t][c]|‖, since sums may cancel; an infinity or
+     * a NaN among the inputs of a sum leaves it infinite or NaN */
+    void (*matmul_bf16)(const void *w, size_t row_bytes, uint32_t rows, uint32_t cols,
+                        const void *x, uint32_t tokens, float *y, size_t y_stride);
+
+    /* The codes of groups under a scale and a minimum each, and what they cost:
+     *   u = (x − minimum) · (1/scale)   code = round(u cut to low … high), ties to even,
+     *                                   or the value nearest to u, the lower of two
+     *   e = x − (scale · code + minimum), as it would be decoded
+     * each step rounded; a scale of at most 2^-100 in size has the inverse 0. Sums run in the order
+     * of the values, product rounded, then sum rounded. next, with part = 1/n, or 0 without a
+     * minimum, and the ratio 0 where codes are all one (b <= 0.5):
+     *   mean = c·part   by = ratio(ce − e·mean, cc − c·mean)
+     *   scale + by      minimum + (e − by·c)·part
+     * Where values are finite, u too. exact */
+    void (*fit_measure)(const sl__fit *fit, const float *scale, const float *minimum,
+                        sl__fit_sums *sums, sl__fit_next *next);
+    /* Of the pairs span · start.scale, base + span · start.minimum that whose codes least squares
+     * take most from the error with, the first of them, and what they make of it. With the sums c,
+     * cc and cu of codes and of u above, and above = Σ(x − base)·part:
+     *   shared = cu − c·((above − span·start.minimum)·(1/scale))
+     *   slope = ratio(shared, cc − c·mean)·scale      taken: slope·(shared·scale)
+     *   next: slope, base + (above − slope·mean) or 0, mean. exact */
+    void (*fit_starts)(const sl__fit *fit, const float *base, const float *span,
+                       const sl__fit_start *starts, uint32_t count, sl__fit_next *next);
+    /* codes[i · SL_FIT_LANES + g]: the same codes. exact */
+    void (*fit_codes)(const sl__fit *fit, const float *scale, const float *minimum, int8_t *codes);
 
     /* The dot product above, both sides float. exact */
     float (*dot)(const float *a, const float *b, uint32_t n);
@@ -235,6 +303,23 @@ static inline size_t sl__q8_row_bytes(uint32_t cols)
     return (sl__q8_groups(cols) * (SL_GROUP + sizeof(sl__q8_group)) + 63) / 64 * 64;
 }
 
+/* Activations rounded to bf16: a row has sl__bf16_row(cols) numbers, those after its end 0. Tokens
+ * lie in blocks of the level's bf16_tokens, the last with what is left; a block of n tokens holds
+ * pairs of adjacent columns, pair by pair:
+ *
+ *     numbers 2(k·n + t), 2(k·n + t) + 1:  columns 2k, 2k + 1 of the block's token t
+ *
+ * which for blocks of one token is plain rows, as it is for a single token on every level. */
+static inline size_t sl__bf16_row(uint32_t cols)
+{
+    return ((size_t)cols + 31) / 32 * 32;
+}
+
+static inline size_t sl__bf16_bytes(uint32_t cols, uint32_t tokens)
+{
+    return tokens * sl__bf16_row(cols) * sizeof(uint16_t);
+}
+
 #define SL_ATTEND_SPAN 512u /* positions that are put together first */
 #define SL_ATTEND_ROWS 64u  /* queries of one call */
 
@@ -251,8 +336,8 @@ static inline size_t sl__attend_row(uint32_t v_dim)
 }
 size_t sl__attend_tmp(uint32_t rows, uint32_t qk_dim, uint32_t v_dim);
 
-/* Fills the table with the kernels of a level ("ref", "avx2", …), NULL: the highest that this CPU
- * and OS support. False, and ref it is, where the level is unknown or not supported here. */
+/* Fills the table with the kernels of a level ("ref", "avx2", …), NULL: the default of this CPU
+ * and OS. False, and ref it is, where the level is unknown or not supported here. */
 bool sl__kern_init(sl__kern *kern, const char *level);
 
 /* The k largest of x[n] (k <= n), by value, ties to the lower index, in decreasing order: ids[k].

@@ -20,8 +20,9 @@ struct job {
     const sl__layer_desc *layer;
     const sl__attention_desc *a;
     const sl__weight *w;
-    const sl__layer_state *state;
-    uint32_t position, tokens;
+    uint32_t index; /* of the layer */
+    const sl__chunk *chunk;
+    sl__spread blocks; /* of the cache, that the tokens are put into */
 };
 
 /* Floats from one head's query to the next, and of a token in q. */
@@ -85,15 +86,52 @@ static void prepare_token(void *ctx, uint32_t t, uint32_t worker)
     if (a->clip > 0) clip(v, a->clip, (uint32_t)kv);
 }
 
-/* Puts keys and values of one head into one block of the cache: index = block · kv_heads + head. */
+/* Puts keys and values of one head into one block of a stretch's cache:
+ * index = block · kv_heads + head. */
 static void store_block(void *ctx, uint32_t index, uint32_t worker)
 {
     (void)worker;
     const struct job *job = ctx;
     const sl__scratch *s = &job->run->scratch;
     size_t kv = kv_stride(job->a);
-    sl__state_store(job->state, job->layer, index % job->a->kv_heads, index / job->a->kv_heads,
-                    job->position, job->tokens, s->attention.k, kv, s->attention.v, kv);
+    const sl__stretch *p = &job->chunk->stretches[sl__spread_find(&job->blocks, &index)];
+    sl__state_store(&p->layers[job->index], job->layer, index % job->a->kv_heads,
+                    index / job->a->kv_heads, p->position, p->tokens,
+                    s->attention.k + p->first * kv, kv, s->attention.v + p->first * kv, kv);
+}
+
+/* Angles and room for all tokens; returns the number of store_block's tasks. */
+static uint32_t make_ready(struct job *job)
+{
+    const sl__rope_table *rope = &job->run->scratch.attention.rope;
+    uint32_t tasks = 0;
+    sl__rope_frequencies(&job->a->rope, rope->frequency);
+    for (uint32_t i = 0; i < job->chunk->count; i++) {
+        const sl__stretch *p = &job->chunk->stretches[i];
+        sl__rope_fill_from(&job->a->rope, rope, p->first, p->position, p->tokens);
+        sl__state_make_room(&p->layers[job->index], job->layer, p->position, p->tokens);
+        job->blocks.end[i] = tasks += sl__state_blocks(p->position, p->tokens) * job->a->kv_heads;
+    }
+    return tasks;
+}
+
+static void look_back(const struct job *job)
+{
+    const sl__attention_desc *a = job->a;
+    const sl__scratch *s = &job->run->scratch;
+    sl__lookback looks[SL_STRETCHES_MAX];
+    for (uint32_t i = 0; i < job->chunk->count; i++) {
+        const sl__stretch *p = &job->chunk->stretches[i];
+        looks[i] = (sl__lookback){
+            .state = &p->layers[job->index], .heads = a->heads, .kv_heads = a->kv_heads,
+            .qk_dim = a->head_dim, .v_dim = a->head_dim,
+            .q = s->attention.q + p->first * q_stride(a), .q_token = q_stride(a),
+            .q_head = head_stride(a), .gate = a->output_gate ? a->head_dim : 0,
+            .position = p->position, .tokens = p->tokens, .window = a->window, .scale = a->scale,
+            .sinks = a->sinks ? job->w[SL_ROLE_SINKS].data : NULL,
+            .out = s->attention.out + (size_t)p->first * a->heads * a->head_dim};
+    }
+    sl__look_back(job->run, looks, job->chunk->count);
 }
 
 static void add_output_bias(void *ctx, uint32_t t, uint32_t worker)
@@ -105,32 +143,25 @@ static void add_output_bias(void *ctx, uint32_t t, uint32_t worker)
                         job->w[SL_ROLE_O_BIAS].data, hidden);
 }
 
-void sl__attention_block(sl__run *run, uint32_t layer_index, sl__layer_state *state,
-                         uint32_t position, uint32_t tokens)
+void sl__attention_block(sl__run *run, uint32_t layer_index, const sl__chunk *chunk)
 {
     const sl__layer_desc *layer = &run->desc->layers[layer_index];
     const sl__attention_desc *a = &layer->attention;
     const sl__weight *w = run->layers[layer_index];
     sl__scratch *s = &run->scratch;
+    const uint32_t tokens = chunk->tokens;
     const sl__product in[] = {
         sl__product_of(&w[SL_ROLE_Q], s->normed, s->attention.q, tokens),
         sl__product_of(&w[SL_ROLE_K], s->normed, s->attention.k, tokens),
         sl__product_of(&w[SL_ROLE_V], s->normed, s->attention.v, tokens),
     };
     sl__products(run, in, 3);
-    sl__rope_fill(&a->rope, &s->attention.rope, position, tokens);
-    sl__state_make_room(state, layer, position, tokens);
-    struct job job = {run, layer, a, w, state, position, tokens};
+    struct job job = {.run = run, .layer = layer, .a = a, .w = w, .index = layer_index,
+                      .chunk = chunk};
+    uint32_t blocks = make_ready(&job);
     sl__run_parallel(run, prepare_token, &job, tokens, (uint64_t)tokens * q_stride(a) * 8);
-    sl__run_parallel(run, store_block, &job, sl__state_blocks(position, tokens) * a->kv_heads,
-                     (uint64_t)tokens * kv_stride(a) * 16);
-    const sl__lookback look = {
-        .state = state, .heads = a->heads, .kv_heads = a->kv_heads, .qk_dim = a->head_dim,
-        .v_dim = a->head_dim, .q = s->attention.q, .q_token = q_stride(a),
-        .q_head = head_stride(a), .gate = a->output_gate ? a->head_dim : 0, .position = position,
-        .tokens = tokens, .window = a->window, .scale = a->scale,
-        .sinks = a->sinks ? w[SL_ROLE_SINKS].data : NULL, .out = s->attention.out};
-    sl__look_back(run, &look);
+    sl__run_parallel(run, store_block, &job, blocks, (uint64_t)tokens * kv_stride(a) * 16);
+    look_back(&job);
     const sl__product out =
         sl__product_of(&w[SL_ROLE_O], s->attention.out, s->mixed, tokens);
     sl__products(run, &out, 1);

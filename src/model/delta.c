@@ -6,9 +6,10 @@
  *     in_proj_z ─ silu ───────────────────────────────────── × ────────────────────────┘
  *                                          out_proj ─────────┘
  *
- * A chunk is cut into inner chunks of SL_DELTA_CHUNK tokens from its first token on; an inner chunk
- * of one token takes the recurrent form. As long as callers cut a sequence at multiples of
- * SL_DELTA_CHUNK the inner chunks are the same however they cut it, and so is every bit.
+ * The delta rule takes a sequence in inner chunks, which end at multiples of sl__delta_grid() of
+ * its positions and where a call ends; one of a single token takes the recurrent form. A call that
+ * begins at such a multiple cuts nothing, so that a sequence gives the same bits in one call and in
+ * several that end there, whatever else goes through the pass.
  *
  * Value heads that share a key head share its products of keys and queries, and a task, where that
  * leaves tasks enough for the threads; one token's heads are cut into halves where there are more
@@ -22,8 +23,14 @@ struct job {
     sl__run *run;
     const sl__delta_desc *d;
     const sl__weight *w;
-    sl__layer_state *state;
-    uint32_t tokens;
+    uint32_t layer;
+    const sl__chunk *chunk;
+    uint32_t ranges; /* of channels */
+    sl__spread cuts; /* tasks of the delta rule */
+};
+
+/* How the delta rule of a stretch is cut into tasks. */
+struct cut {
     uint32_t heads; /* value heads a task: all of one key head */
     uint32_t parts; /* of a head's columns, for one token */
 };
@@ -35,11 +42,13 @@ static void convolve(void *ctx, uint32_t index, uint32_t worker)
     (void)worker;
     const struct job *job = ctx;
     const sl__scratch *s = &job->run->scratch;
-    uint32_t channels = sl__delta_conv_width(job->d), c0 = index * CONV_RANGE;
+    const sl__stretch *p = &job->chunk->stretches[index / job->ranges];
+    uint32_t channels = sl__delta_conv_width(job->d), c0 = index % job->ranges * CONV_RANGE;
     uint32_t c1 = channels - c0 < CONV_RANGE ? channels : c0 + CONV_RANGE;
-    job->run->kern.causal_conv_silu(s->delta.conv, s->delta.qkv, job->state->conv,
-                                    job->w[SL_ROLE_DELTA_CONV].data, job->tokens, channels,
-                                    job->d->conv_width, c0, c1);
+    size_t at = (size_t)p->first * channels;
+    job->run->kern.causal_conv_silu(s->delta.conv + at, s->delta.qkv + at,
+                                    p->layers[job->layer].conv, job->w[SL_ROLE_DELTA_CONV].data,
+                                    p->tokens, channels, job->d->conv_width, c0, c1);
 }
 
 /* Norms q and k of one token, and turns a and b into g and beta. */
@@ -63,8 +72,9 @@ static void prepare_token(void *ctx, uint32_t t, uint32_t worker)
     kern->sigmoid(s->delta.b + (size_t)t * d->value_heads, d->value_heads);
 }
 
-/* Tokens [t, t + n) of a task's heads, h the first. */
-static sl__delta_chunk inner_chunk(const struct job *job, uint32_t h, uint32_t t, uint32_t n)
+/* Rows [t, t + n) of `heads` value heads from h on. */
+static sl__delta_chunk inner_chunk(const struct job *job, float *state, uint32_t h, uint32_t heads,
+                                   uint32_t t, uint32_t n)
 {
     const sl__delta_desc *d = job->d;
     const sl__scratch *s = &job->run->scratch;
@@ -73,7 +83,7 @@ static sl__delta_chunk inner_chunk(const struct job *job, uint32_t h, uint32_t t
     uint32_t key_head = sl__delta_key_head(d, h);
     const float *row = s->delta.conv + t * in_stride, *q = row + (size_t)key_head * d->key_dim;
     return (sl__delta_chunk){
-        .state = job->state->delta + (size_t)h * d->key_dim * d->value_dim,
+        .state = state + (size_t)h * d->key_dim * d->value_dim,
         .q = q,
         .k = q + key_width,
         .qk_stride = in_stride,
@@ -85,7 +95,7 @@ static sl__delta_chunk inner_chunk(const struct job *job, uint32_t h, uint32_t t
         .out = s->delta.out + t * out_stride + (size_t)h * d->value_dim,
         .out_stride = out_stride,
         .tokens = n,
-        .heads = job->heads,
+        .heads = heads,
         .dk = d->key_dim,
         .dv = d->value_dim,
     };
@@ -100,49 +110,72 @@ static void step(const sl__kern *kern, const sl__delta_chunk *c, uint32_t h, uin
                      c->dv, c0, c1, c->out + at);
 }
 
-/* All tokens of a task's heads through the delta rule. */
-static void run_heads(void *ctx, uint32_t index, uint32_t worker)
+/* At least two tasks a thread, if that can be. The cut cannot be seen in a result. */
+static struct cut cut_of(const struct job *job, const sl__stretch *p)
 {
-    const struct job *job = ctx;
+    const sl__delta_desc *d = job->d;
+    uint32_t wanted = 2 * sl__pool_threads(job->run->pool);
+    if (p->tokens == 1) {
+        bool halves = d->value_heads < wanted && d->value_dim % 2 == 0;
+        return (struct cut){.heads = 1, .parts = halves ? 2 : 1};
+    }
+    /* Heads of a task lie together and share a key head; tiled, neighbours share none. */
+    uint32_t share = d->tiled ? 1 : d->value_heads / d->key_heads, heads = share;
+    while (heads > 1 && (share % heads != 0 || d->value_heads / heads < wanted))
+        heads--;
+    return (struct cut){.heads = heads, .parts = 1};
+}
+
+/* All tokens of a stretch through the delta rule, a task's heads of them. */
+static void run_heads(const struct job *job, const sl__stretch *p, uint32_t head, uint32_t heads,
+                      float *tmp)
+{
     const sl__kern *kern = &job->run->kern;
-    for (uint32_t t = 0; t < job->tokens; t += SL_DELTA_CHUNK) {
-        uint32_t n = job->tokens - t < SL_DELTA_CHUNK ? job->tokens - t : SL_DELTA_CHUNK;
-        const sl__delta_chunk c = inner_chunk(job, index * job->heads, t, n);
-        if (n > 1) kern->delta_chunk(&c, sl__worker_scratch(job->run, worker));
+    const uint32_t grid = sl__delta_grid(job->run);
+    for (uint32_t t = 0, n; t < p->tokens; t += n) {
+        n = grid - (p->position + t) % grid;
+        if (n > p->tokens - t) n = p->tokens - t;
+        const sl__delta_chunk c =
+            inner_chunk(job, p->layers[job->layer].delta, head, heads, p->first + t, n);
+        if (n > 1) kern->delta_chunk(&c, tmp);
         for (uint32_t h = 0; n == 1 && h < c.heads; h++)
             step(kern, &c, h, 0, c.dv);
     }
 }
 
 /* One token through a part of a head. */
-static void run_part(void *ctx, uint32_t index, uint32_t worker)
+static void run_part(const struct job *job, const sl__stretch *p, uint32_t head, uint32_t part,
+                     uint32_t parts)
 {
-    (void)worker;
-    const struct job *job = ctx;
-    const sl__delta_chunk c = inner_chunk(job, index / job->parts, 0, 1);
-    uint32_t part = index % job->parts, width = (c.dv + job->parts - 1) / job->parts;
-    uint32_t c0 = part * width, c1 = c.dv - c0 < width ? c.dv : c0 + width;
+    const sl__delta_chunk c =
+        inner_chunk(job, p->layers[job->layer].delta, head, 1, p->first, 1);
+    uint32_t width = (c.dv + parts - 1) / parts, c0 = part * width;
+    uint32_t c1 = c.dv - c0 < width ? c.dv : c0 + width;
     step(&job->run->kern, &c, 0, c0, c1);
 }
 
-/* The cut into tasks: at least two a thread, if that can be. */
+static void run_cut(void *ctx, uint32_t index, uint32_t worker)
+{
+    const struct job *job = ctx;
+    const sl__stretch *p = &job->chunk->stretches[sl__spread_find(&job->cuts, &index)];
+    const struct cut cut = cut_of(job, p);
+    if (p->tokens == 1) {
+        run_part(job, p, index / cut.parts, index % cut.parts, cut.parts);
+    } else {
+        run_heads(job, p, index * cut.heads, cut.heads, sl__worker_scratch(job->run, worker));
+    }
+}
+
 static void run_delta(struct job *job)
 {
     const sl__delta_desc *d = job->d;
-    uint32_t wanted = 2 * sl__pool_threads(job->run->pool);
-    /* Heads of a task lie together and share a key head; tiled, neighbours share none. */
-    uint32_t share = d->tiled ? 1 : d->value_heads / d->key_heads;
-    uint64_t work = (uint64_t)job->tokens * sl__delta_value_width(d) * d->key_dim * 4;
-    if (job->tokens == 1) {
-        job->heads = 1;
-        job->parts = d->value_heads < wanted && d->value_dim % 2 == 0 ? 2 : 1;
-        sl__run_parallel(job->run, run_part, job, d->value_heads * job->parts, work);
-        return;
+    uint32_t tasks = 0;
+    for (uint32_t i = 0; i < job->chunk->count; i++) {
+        const struct cut cut = cut_of(job, &job->chunk->stretches[i]);
+        job->cuts.end[i] = tasks += d->value_heads / cut.heads * cut.parts;
     }
-    job->heads = share;
-    while (job->heads > 1 && (share % job->heads != 0 || d->value_heads / job->heads < wanted))
-        job->heads--;
-    sl__run_parallel(job->run, run_heads, job, d->value_heads / job->heads, work);
+    uint64_t work = (uint64_t)job->chunk->tokens * sl__delta_value_width(d) * d->key_dim * 4;
+    sl__run_parallel(job->run, run_cut, job, tasks, work);
 }
 
 /* out ← rms(out)·w·silu(z), a head at a time. */
@@ -162,11 +195,12 @@ static void gate_token(void *ctx, uint32_t t, uint32_t worker)
     kern->swiglu(out, z, out, width);
 }
 
-void sl__delta_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t tokens)
+void sl__delta_block(sl__run *run, uint32_t layer, const sl__chunk *chunk)
 {
     const sl__delta_desc *d = &run->desc->layers[layer].delta;
     const sl__weight *w = run->layers[layer];
     sl__scratch *s = &run->scratch;
+    const uint32_t tokens = chunk->tokens;
     const sl__product in[] = {
         sl__product_of(&w[SL_ROLE_DELTA_QKV], s->normed, s->delta.qkv, tokens),
         sl__product_of(&w[SL_ROLE_DELTA_Z], s->normed, s->delta.z, tokens),
@@ -174,11 +208,11 @@ void sl__delta_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint3
         sl__product_of(&w[SL_ROLE_DELTA_B], s->normed, s->delta.b, tokens),
     };
     sl__products(run, in, 4);
-    struct job job = {.run = run, .d = d, .w = w, .state = state, .tokens = tokens};
     uint32_t channels = sl__delta_conv_width(d), width = sl__delta_value_width(d);
     uint64_t rows = tokens;
-    sl__run_parallel(run, convolve, &job, (channels + CONV_RANGE - 1) / CONV_RANGE,
-                     rows * channels * 16);
+    struct job job = {.run = run, .d = d, .w = w, .layer = layer, .chunk = chunk,
+                      .ranges = (channels + CONV_RANGE - 1) / CONV_RANGE};
+    sl__run_parallel(run, convolve, &job, chunk->count * job.ranges, rows * channels * 16);
     sl__run_parallel(run, prepare_token, &job, tokens, rows * channels * 4);
     run_delta(&job);
     sl__run_parallel(run, gate_token, &job, tokens, rows * width * 16);

@@ -21,7 +21,8 @@ struct activation {
     float *gate, *up;
     size_t row_stride, stride; /* in floats: from row to row, from element to element */
     uint32_t rows, width;
-    const sl__weight *bias; /* NULL: none */
+    const sl__weight *bias; /* NULL: none; of both where they are interleaved, else of gate, */
+    const sl__weight *up_bias; /* and of up */
     uint32_t bias_row;
 };
 
@@ -52,7 +53,10 @@ static void activate_row(void *ctx, uint32_t index, uint32_t worker)
         const float *bias = bias_row(job->run, job->bias, job->bias_row, tmp);
         bool both = job->stride == 2; /* a row of biases is as the row of outputs */
         kern->axpy(gate, 1.0f, bias, both ? 2 * job->width : job->width);
-        if (!both) kern->axpy(up, 1.0f, bias + job->width, job->width);
+        if (!both) {
+            bias = bias_row(job->run, job->up_bias, job->bias_row, tmp);
+            kern->axpy(up, 1.0f, bias, job->width);
+        }
     }
     if (job->m->activation == SL_ACTIVATION_CLAMPED) {
         kern->swiglu_clamped(gate, gate, up, job->stride, job->width, job->m->alpha, job->m->limit);
@@ -79,29 +83,42 @@ static sl__weight part_of(const sl__moe *moe, const sl__expert_ref *ref, sl__exp
                         .row_bytes = (size_t)p->row_bytes, .data = record + p->offset,
                         .scaling = p->scaling,
                         .scales = p->scale_row_bytes ? record + p->scales_offset : NULL,
-                        .scale_row_bytes = (size_t)p->scale_row_bytes,
+                        .biases = p->scaling.biases ? record + p->biases_offset : NULL,
+                        .first_row = p->first, .scale_row_bytes = (size_t)p->scale_row_bytes,
                         .transposed = p->transposed, .panels = p->panels};
 }
 
-static bool part_takes_q8(const sl__moe *moe, sl__expert_part part)
+sl__rounding sl__part_rounding(const sl__expert_layout *layout, sl__expert_part part,
+                               sl_activations activations)
 {
-    return sl__part_has_q8(&moe->layout->part[part]) &&
-           moe->run->activations == SL_ACTIVATIONS_Q8;
+    const sl__matrix_layout *p = &layout->part[part];
+    if (p->rows == 0) return SL_ROUND_NONE;
+    return sl__rounding_for(activations, p->dtype, p->panels, p->transposed);
+}
+
+static sl__rounding rounding_of(const sl__moe *moe, sl__expert_part part)
+{
+    return sl__part_rounding(moe->layout, part, moe->run->activations);
+}
+
+/* Whether gate or up take their input so. */
+static bool first_takes(const sl__moe *moe, sl__rounding to)
+{
+    return rounding_of(moe, SL_PART_GATE) == to || rounding_of(moe, SL_PART_UP) == to;
 }
 
 bool sl__experts_take_q8(const sl__moe *moe)
 {
-    return moe->layout && (part_takes_q8(moe, SL_PART_GATE) || part_takes_q8(moe, SL_PART_UP));
+    return moe->layout && first_takes(moe, SL_ROUND_Q8);
 }
 
 bool sl__experts_fused(const sl__moe_desc *m, const sl__expert_layout *layout,
                        sl_activations activations)
 {
-    bool all = sl__part_has_q8(&layout->part[SL_PART_GATE]) &&
-               sl__part_has_q8(&layout->part[SL_PART_UP]) &&
-               sl__part_has_q8(&layout->part[SL_PART_DOWN]);
-    return activations == SL_ACTIVATIONS_Q8 && all && m->activation == SL_ACTIVATION_SILU &&
-           !m->interleaved && !m->expert_bias;
+    bool q8 = true;
+    for (uint32_t p = 0; p < SL_PART_COUNT; p++)
+        q8 &= sl__part_rounding(layout, (sl__expert_part)p, activations) == SL_ROUND_Q8;
+    return q8 && m->activation == SL_ACTIVATION_SILU && !m->interleaved && !m->expert_bias;
 }
 
 static bool is_fused(const sl__moe *moe)
@@ -113,9 +130,17 @@ static bool is_fused(const sl__moe *moe)
 struct job {
     float *rows, *inner;
     const char *q8; /* rows, rounded, where a first product takes them so */
-    char *q8_inner;
+    char *bf16;     /* likewise; they are rounded once they are gathered */
+    char *inner_rounded; /* inner, as the second product takes it; NULL: as it is */
     uint32_t n;
 };
+
+/* The rows as a first product takes them. */
+static const void *rounded_rows(const sl__moe *moe, const struct job *job, sl__expert_part part)
+{
+    const sl__rounding to = rounding_of(moe, part);
+    return to == SL_ROUND_Q8 ? job->q8 : to == SL_ROUND_BF16 ? job->bf16 : NULL;
+}
 
 /* A token's rows are its own where it is alone. */
 static const char *gather_q8(const sl__moe *moe, uint32_t first, uint32_t n)
@@ -137,8 +162,13 @@ static struct job gather(const sl__moe *moe, uint32_t expert)
                       .rows = s->moe.rows + (size_t)first * hidden,
                       .inner = s->moe.inner + (size_t)first * 2 * moe->m->intermediate};
     if (sl__experts_take_q8(moe)) job.q8 = gather_q8(moe, first, job.n);
-    if (part_takes_q8(moe, SL_PART_DOWN)) {
-        job.q8_inner = s->moe.q8_inner + first * sl__q8_row_bytes(moe->m->intermediate);
+    if (first_takes(moe, SL_ROUND_BF16)) {
+        job.bf16 = s->moe.bf16_rows + sl__rounded_bytes(SL_ROUND_BF16, hidden, first);
+    }
+    const sl__rounding down = rounding_of(moe, SL_PART_DOWN);
+    if (down != SL_ROUND_NONE) {
+        char *inner = down == SL_ROUND_Q8 ? s->moe.q8_inner : s->moe.bf16_inner;
+        job.inner_rounded = inner + sl__rounded_bytes(down, moe->m->intermediate, first);
     }
     for (uint32_t r = 0; r < job.n && !is_fused(moe); r++) {
         memcpy(job.rows + (size_t)r * hidden,
@@ -153,12 +183,12 @@ static uint32_t first_products(const sl__moe *moe, const sl__expert_ref *ref,
 {
     const sl__weight gate = part_of(moe, ref, SL_PART_GATE);
     out[0] = sl__product_of(&gate, job->rows, job->inner, job->n);
-    out[0].q8 = job->q8;
+    out[0].rounded = rounded_rows(moe, job, SL_PART_GATE);
     if (moe->m->interleaved) return 1;
     const sl__weight up = part_of(moe, ref, SL_PART_UP);
     float *to = job->inner + (size_t)job->n * moe->m->intermediate;
     out[1] = sl__product_of(&up, job->rows, to, job->n);
-    out[1].q8 = job->q8;
+    out[1].rounded = rounded_rows(moe, job, SL_PART_UP);
     return 2;
 }
 
@@ -174,7 +204,10 @@ static void activate_expert(const sl__moe *moe, uint32_t expert, const struct jo
         a.stride = 2;
         a.row_stride = 2 * (size_t)width;
     }
-    if (m->expert_bias) a.bias = &moe->run->layers[moe->layer][SL_ROLE_EXPERT_IN_BIAS];
+    if (m->expert_bias) {
+        a.bias = &moe->run->layers[moe->layer][SL_ROLE_EXPERT_IN_BIAS];
+        a.up_bias = &moe->run->layers[moe->layer][SL_ROLE_EXPERT_UP_BIAS];
+    }
     activate(&a);
 }
 
@@ -199,15 +232,21 @@ static void run_first(const sl__moe *moe, const sl__expert_ref *refs, const stru
                       uint32_t count)
 {
     sl__product in[2 * SL_EXPERT_BATCH_MAX];
-    uint32_t in_count = 0, width = moe->m->intermediate;
-    for (uint32_t i = 0; i < count; i++)
+    uint32_t in_count = 0, width = moe->m->intermediate, hidden = moe->run->desc->hidden;
+    for (uint32_t i = 0; i < count; i++) {
+        if (jobs[i].bf16) {
+            sl__round(moe->run, SL_ROUND_BF16, jobs[i].rows, hidden, hidden, jobs[i].n,
+                      jobs[i].bf16);
+        }
         in_count += first_products(moe, &refs[i], &jobs[i], in + in_count);
+    }
     sl__products(moe->run, in, in_count);
     for (uint32_t i = 0; i < count; i++) {
         activate_expert(moe, refs[i].expert, &jobs[i]);
-        if (!jobs[i].q8_inner) continue;
-        sl__quantise(moe->run, jobs[i].inner, moe->m->interleaved ? 2 * (size_t)width : width,
-                     width, jobs[i].n, jobs[i].q8_inner);
+        if (!jobs[i].inner_rounded) continue;
+        sl__round(moe->run, rounding_of(moe, SL_PART_DOWN), jobs[i].inner,
+                  moe->m->interleaved ? 2 * (size_t)width : width, width, jobs[i].n,
+                  jobs[i].inner_rounded);
     }
 }
 
@@ -218,7 +257,7 @@ static void run_first_fused(const sl__moe *moe, const sl__expert_ref *refs, cons
     for (uint32_t i = 0; i < count; i++) {
         fused[i] = (sl__fused){.gate = part_of(moe, &refs[i], SL_PART_GATE),
                                .up = part_of(moe, &refs[i], SL_PART_UP), .x = jobs[i].q8,
-                               .inner = jobs[i].q8_inner, .tokens = jobs[i].n};
+                               .inner = jobs[i].inner_rounded, .tokens = jobs[i].n};
     }
     sl__fused_run(moe->run, fused, count);
 }
@@ -235,7 +274,7 @@ void sl__experts_run(const sl__moe *moe, const sl__expert_ref *refs, uint32_t co
         /* The inputs are no longer needed then. */
         out[i] = sl__product_of(&down, jobs[i].inner, jobs[i].rows, jobs[i].n);
         if (moe->m->interleaved) out[i].x_stride = 2 * (size_t)moe->m->intermediate;
-        out[i].q8 = jobs[i].q8_inner;
+        out[i].rounded = jobs[i].inner_rounded;
     }
     if (is_fused(moe)) run_first_fused(moe, refs, jobs, count);
     else run_first(moe, refs, jobs, count);
@@ -249,21 +288,26 @@ void sl__experts_run(const sl__moe *moe, const sl__expert_ref *refs, uint32_t co
 
 /* ---- shared expert --------------------------------------------------------------------------- */
 
+static bool takes_q8(const sl__run *run, const sl__weight *w)
+{
+    return sl__rounding_of(run, w) == SL_ROUND_Q8;
+}
+
 bool sl__shared_takes_q8(const sl__moe *moe)
 {
     const sl__weight *w = moe->run->layers[moe->layer];
     return moe->m->shared_intermediate > 0 &&
-           (sl__takes_q8(moe->run, &w[SL_ROLE_SHARED_GATE_PROJ]) ||
-            sl__takes_q8(moe->run, &w[SL_ROLE_SHARED_UP_PROJ]));
+           (takes_q8(moe->run, &w[SL_ROLE_SHARED_GATE_PROJ]) ||
+            takes_q8(moe->run, &w[SL_ROLE_SHARED_UP_PROJ]));
 }
 
 static bool shared_is_fused(const sl__moe *moe)
 {
     const sl__weight *w = moe->run->layers[moe->layer];
     return moe->m->activation == SL_ACTIVATION_SILU &&
-           sl__takes_q8(moe->run, &w[SL_ROLE_SHARED_GATE_PROJ]) &&
-           sl__takes_q8(moe->run, &w[SL_ROLE_SHARED_UP_PROJ]) &&
-           sl__takes_q8(moe->run, &w[SL_ROLE_SHARED_DOWN_PROJ]);
+           takes_q8(moe->run, &w[SL_ROLE_SHARED_GATE_PROJ]) &&
+           takes_q8(moe->run, &w[SL_ROLE_SHARED_UP_PROJ]) &&
+           takes_q8(moe->run, &w[SL_ROLE_SHARED_DOWN_PROJ]);
 }
 
 static void run_shared_first(const sl__moe *moe)
@@ -272,12 +316,13 @@ static void run_shared_first(const sl__moe *moe)
     sl__scratch *s = &run->scratch;
     const sl__weight *w = run->layers[moe->layer];
     uint32_t n = moe->tokens, width = moe->m->shared_intermediate;
-    const void *q8 = sl__shared_takes_q8(moe) ? s->moe.q8_tokens : NULL;
     sl__product in[2] = {
         sl__product_of(&w[SL_ROLE_SHARED_GATE_PROJ], s->normed, s->moe.shared_gate, n),
         sl__product_of(&w[SL_ROLE_SHARED_UP_PROJ], s->normed, s->moe.shared_up, n),
     };
-    in[0].q8 = in[1].q8 = q8;
+    for (uint32_t i = 0; i < 2; i++) { /* to 8 bits they have been rounded for experts, too */
+        if (takes_q8(run, &in[i].w)) in[i].rounded = s->moe.q8_tokens;
+    }
     sl__products(run, in, 2);
     struct activation a = {.run = run, .m = moe->m, .gate = s->moe.shared_gate,
                            .up = s->moe.shared_up, .rows = n, .width = width, .stride = 1,
@@ -297,7 +342,7 @@ void sl__shared_run(const sl__moe *moe)
         const sl__fused fused = {.gate = w[SL_ROLE_SHARED_GATE_PROJ],
                                  .up = w[SL_ROLE_SHARED_UP_PROJ], .x = s->moe.q8_tokens,
                                  .inner = s->moe.q8_shared, .tokens = n};
-        out.q8 = s->moe.q8_shared;
+        out.rounded = s->moe.q8_shared;
         sl__fused_run(run, &fused, 1);
     } else {
         run_shared_first(moe);

@@ -57,46 +57,45 @@ static sl_status find_prefix(sl__model_desc *desc, const sl__family *family,
                    sl__store_path(store), family->prefixes[0]);
 }
 
-/* Weights that another method has packed would only show as missing tensors. */
-static sl_status refuse_quantised(const sl__config *config, sl_error *err)
+/* Codes of which only the model knows how many make a row. */
+static sl_status settle(sl__store *store, const sl__tensor_spec *specs, size_t count, sl_error *err)
 {
-    const char *method;
-    if (!sl__config_find(config, "quantization_config.quant_method")) return SL_OK;
-    SL_TRY(sl__config_str(config, "quantization_config.quant_method", &method, err));
-    if (strcmp(method, "mxfp4") == 0) return SL_OK; /* as gpt-oss is published */
-    return SL_FAIL(err, SL_EUNSUPPORTED, "%s: quantization_config.quant_method %s is not supported",
-                   config->path, method);
+    for (size_t i = 0; i < count; i++) {
+        if (specs[i].klass == SL_CLASS_VECTOR) continue;
+        SL_TRY(sl__store_settle(store, specs[i].name, specs[i].cols, err));
+    }
+    return SL_OK;
 }
 
-sl_status sl__model_describe(sl__model_desc *desc, const sl__family **family,
-                             const sl__store *store, sl__arena *arena, sl_error *err)
+static sl_status settle_all(sl__store *store, const sl__family *family,
+                            const sl__model_desc *desc, sl_error *err)
+{
+    sl__tensor_spec specs[SL_SPECS_MAX];
+    if (sl__store_is_pack(store)) return SL_OK;
+    SL_TRY(settle(store, specs, family->model_tensors(desc, specs), err));
+    for (uint32_t i = 0; i < desc->layer_count + desc->mtp_layer_count; i++)
+        SL_TRY(settle(store, specs, family->layer_tensors(desc, i, specs), err));
+    return SL_OK;
+}
+
+sl_status sl__model_describe(sl__model_desc *desc, const sl__family **family, sl__store *store,
+                             sl__arena *arena, sl_error *err)
 {
     memset(desc, 0, sizeof *desc);
     const sl__config *config = sl__store_config(store);
     SL_TRY(sl__family_find(family, config, err));
-    SL_TRY(refuse_quantised(config, err));
     desc->family = (*family)->name;
     bool has_mtp = sl__store_find(store, "mtp.fc.weight") != NULL;
     SL_TRY((*family)->describe(desc, config, has_mtp, arena, err));
-    return find_prefix(desc, *family, store, err);
+    SL_TRY(find_prefix(desc, *family, store, err));
+    return settle_all(store, *family, desc, err);
 }
 
-/* Of a tensor: one whose scales lie apart is none by itself. */
-static bool is_weight_type(sl__dtype type)
+/* Vectors are few numbers, and never have planes. */
+static bool is_weight_type(const sl__tensor *tensor, sl__tensor_class klass)
 {
-    return type < SL_DTYPE_COUNT && !sl__dtype_has_planes(type);
-}
-
-/* "[2, 3]" of a tensor, for messages. */
-static const char *show_shape(const sl__tensor *tensor, char *out, size_t size)
-{
-    size_t n = (size_t)snprintf(out, size, "[");
-    for (uint32_t i = 0; i < tensor->dims && n < size; i++) {
-        n += (size_t)snprintf(out + n, size - n, "%s%llu", i ? ", " : "",
-                              (unsigned long long)tensor->shape[i]);
-    }
-    if (n < size) snprintf(out + n, size - n, "]");
-    return out;
+    if (!sl__dtype_has_planes(tensor->dtype)) return tensor->dtype < SL_DTYPE_COUNT;
+    return tensor->scales && klass != SL_CLASS_VECTOR;
 }
 
 static bool shape_fits(const sl__tensor *tensor, const sl__tensor_spec *spec)
@@ -118,15 +117,15 @@ sl_status sl__model_find(const sl__tensor **out, const sl__store *store,
     char shown[SL_STORE_NAME_MAX];
     const char *name = sl__store_name_in_file(store, spec->name, shown);
     if (!tensor) return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s is missing", path, name);
-    if (!is_weight_type(tensor->dtype)) {
+    if (!is_weight_type(tensor, spec->klass)) {
         return SL_FAIL(err, SL_EUNSUPPORTED, "%s: tensor %s: type %s is not supported", path, name,
                        sl__dtype_name(tensor->dtype));
     }
     if (!shape_fits(tensor, spec)) {
         char shape[128];
         return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: shape %s, but the configuration asks for "
-                       "[%u, %u]", path, name, show_shape(tensor, shape, sizeof shape), spec->rows,
-                       spec->cols);
+                       "[%u, %u]", path, name,
+                       sl__tensor_show_shape(tensor, shape, sizeof shape), spec->rows, spec->cols);
     }
     *out = tensor;
     return SL_OK;
@@ -136,8 +135,8 @@ sl_status sl__model_find(const sl__tensor **out, const sl__store *store,
 
 /* The experts of one layer, as they are looked for. */
 struct binding {
-    const sl__store *store;
-    const sl__expert_names *names;
+    sl__store *store;
+    sl__expert_names names; /* the family's; of fused tensors, where it has none, GGUF's */
     const sl__moe_desc *moe;
     char prefix[128];
     uint32_t rows[SL_PART_COUNT], cols[SL_PART_COUNT]; /* as the model has them */
@@ -145,14 +144,14 @@ struct binding {
 };
 
 static void expert_name(const struct binding *b, const char *pattern, uint32_t expert,
-                        const char *suffix, char out[256])
+                        char out[256])
 {
     const char *number = strstr(pattern, "%u");
     if (number) {
-        snprintf(out, 256, "%s%.*s%u%s%s", b->prefix, (int)(number - pattern), pattern, expert,
-                 number + 2, suffix);
+        snprintf(out, 256, "%s%.*s%u%s", b->prefix, (int)(number - pattern), pattern, expert,
+                 number + 2);
     } else {
-        snprintf(out, 256, "%s%s%s", b->prefix, pattern, suffix);
+        snprintf(out, 256, "%s%s", b->prefix, pattern);
     }
 }
 
@@ -163,71 +162,59 @@ static sl_status missing(const struct binding *b, const char *name, sl_error *er
                    sl__store_name_in_file(b->store, name, shown));
 }
 
+/* cols: weights a row. */
 static sl_status find_expert_tensor(const sl__tensor **out, const struct binding *b,
-                                    const char *pattern, uint32_t expert, const char *suffix,
+                                    const char *pattern, uint32_t expert, uint32_t cols,
                                     sl_error *err)
 {
     char name[256];
-    expert_name(b, pattern, expert, suffix, name);
+    expert_name(b, pattern, expert, name);
+    SL_TRY(sl__store_settle(b->store, name, cols, err));
     *out = sl__store_find(b->store, name);
     return *out ? SL_OK : missing(b, name, err);
 }
 
-static bool has(const struct binding *b, const char *pattern, const char *suffix)
+static bool has(const struct binding *b, const char *pattern)
 {
     char name[256];
-    if (!pattern || !suffix) return false;
-    expert_name(b, pattern, 0, suffix, name);
+    if (!pattern) return false;
+    expert_name(b, pattern, 0, name);
     return sl__store_find(b->store, name) != NULL;
 }
 
 /* A fused tensor must have exactly the shape that the configuration asks for. */
-static sl_status check_stack(const struct binding *b, const sl__tensor *tensor, uint32_t dims,
-                             const uint32_t *want, sl_error *err)
+static sl_status check_stack(const struct binding *b, const sl__tensor *tensor,
+                             const uint32_t want[3], sl_error *err)
 {
-    char shape[128], name[SL_STORE_NAME_MAX], wanted[128] = "[";
-    bool same = tensor->dims == dims;
-    for (uint32_t i = 0; i < dims; i++) {
-        size_t n = strlen(wanted);
+    char shape[128], name[SL_STORE_NAME_MAX];
+    bool same = tensor->dims == 3;
+    for (uint32_t i = 0; i < 3; i++)
         same = same && tensor->shape[i] == want[i];
-        snprintf(wanted + n, sizeof wanted - n, "%s%u", i ? ", " : "", want[i]);
-    }
     if (same) return SL_OK;
-    return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: shape %s, but the configuration asks for %s]",
-                   sl__store_path(b->store), sl__store_name_in_file(b->store, tensor->name, name),
-                   show_shape(tensor, shape, sizeof shape), wanted);
+    return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: shape %s, but the configuration asks for "
+                   "[%u, %u, %u]", sl__store_path(b->store),
+                   sl__store_name_in_file(b->store, tensor->name, name),
+                   sl__tensor_show_shape(tensor, shape, sizeof shape), want[0], want[1], want[2]);
 }
 
-/* Finds one fused tensor (blocks: and its scales) of `rows` x `cols` matrices, as a piece of expert
- * 0. */
-static sl_status find_stack(const struct binding *b, const char *name, bool blocks, uint32_t rows,
-                            uint32_t cols, sl__expert_piece *out, sl_error *err)
+/* Finds one fused tensor of `rows` x `cols` matrices, as a piece of expert 0. */
+static sl_status find_stack(const struct binding *b, const char *name, uint32_t rows, uint32_t cols,
+                            sl__expert_piece *out, sl_error *err)
 {
-    uint32_t experts = b->moe->experts;
-    *out = (sl__expert_piece){.transposed = !blocks && b->names->fused_transposed};
-    SL_TRY(find_expert_tensor(&out->tensor, b, name, 0, blocks ? b->names->blocks_suffix : "",
-                              err));
-    if (!blocks) {
-        const uint32_t want[] = {experts, out->transposed ? cols : rows,
-                                 out->transposed ? rows : cols};
-        return check_stack(b, out->tensor, 3, want, err);
-    }
-    if (cols % SL_MX_GROUP != 0) {
-        return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: rows of %u are no whole number of blocks",
-                       sl__store_path(b->store), out->tensor->name, cols);
-    }
-    SL_TRY(find_expert_tensor(&out->scales, b, name, 0, b->names->scales_suffix, err));
-    const uint32_t want[] = {experts, rows, cols / SL_MX_GROUP, SL_MX_GROUP / 2};
-    SL_TRY(check_stack(b, out->tensor, 4, want, err));
-    return check_stack(b, out->scales, 3, want, err);
+    *out = (sl__expert_piece){.first_row = 0};
+    SL_TRY(find_expert_tensor(&out->tensor, b, name, 0, cols, err));
+    out->transposed = !out->tensor->scales && b->names.fused_transposed;
+    const uint32_t want[] = {b->moe->experts, out->transposed ? cols : rows,
+                             out->transposed ? rows : cols};
+    return check_stack(b, out->tensor, want, err);
 }
 
-static sl_status fused_pieces(const struct binding *b, bool blocks, sl_error *err)
+static sl_status fused_pieces(const struct binding *b, sl_error *err)
 {
     sl__expert_piece both, down;
     uint32_t inner = b->moe->intermediate, hidden = b->cols[SL_PART_GATE];
-    SL_TRY(find_stack(b, b->names->fused_gate_up, blocks, 2 * inner, hidden, &both, err));
-    SL_TRY(find_stack(b, b->names->fused_down, blocks, hidden, inner, &down, err));
+    SL_TRY(find_stack(b, b->names.fused_gate_up, 2 * inner, hidden, &both, err));
+    SL_TRY(find_stack(b, b->names.fused_down, hidden, inner, &down, err));
     if (both.transposed && !b->moe->interleaved) {
         return SL_FAIL(err, SL_EUNSUPPORTED, "%s: tensor %s: transposed, with gate and up side by "
                        "side, is not supported", sl__store_path(b->store), both.tensor->name);
@@ -249,10 +236,11 @@ static sl_status fused_pieces(const struct binding *b, bool blocks, sl_error *er
 /* One tensor a part, [experts, rows, cols], named so in every family. */
 static const char *const stacks[SL_PART_COUNT] = {
     "mlp.experts.gate_proj", "mlp.experts.up_proj", "mlp.experts.down_proj"};
+static const char fused_stack[] = "mlp.experts.gate_up_proj";
 
 static bool has_stacks(const struct binding *b)
 {
-    return has(b, stacks[SL_PART_GATE], "") || has(b, stacks[SL_PART_UP], "");
+    return has(b, stacks[SL_PART_GATE]) || has(b, stacks[SL_PART_UP]);
 }
 
 static sl_status stacked_pieces(const struct binding *b, sl_error *err)
@@ -260,8 +248,8 @@ static sl_status stacked_pieces(const struct binding *b, sl_error *err)
     for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
         const sl__tensor *tensor;
         const uint32_t want[] = {b->moe->experts, b->rows[part], b->cols[part]};
-        SL_TRY(find_expert_tensor(&tensor, b, stacks[part], 0, "", err));
-        SL_TRY(check_stack(b, tensor, 3, want, err));
+        SL_TRY(find_expert_tensor(&tensor, b, stacks[part], 0, b->cols[part], err));
+        SL_TRY(check_stack(b, tensor, want, err));
         for (uint32_t e = 0; e < b->moe->experts; e++) {
             b->pieces[(size_t)e * SL_PART_COUNT + part] = (sl__expert_piece){
                 .tensor = tensor, .first_row = (uint64_t)e * b->rows[part]};
@@ -279,22 +267,24 @@ static sl_status check_single(const struct binding *b, const sl__tensor *tensor,
         tensor->shape[1] == b->cols[part]) {
         return SL_OK;
     }
-    char shape[128];
+    char shape[128], name[SL_STORE_NAME_MAX];
     return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: shape %s, but the configuration asks for "
-                   "[%u, %u]", sl__store_path(b->store), tensor->name,
-                   show_shape(tensor, shape, sizeof shape), b->rows[part], b->cols[part]);
+                   "[%u, %u]", sl__store_path(b->store),
+                   sl__store_name_in_file(b->store, tensor->name, name),
+                   sl__tensor_show_shape(tensor, shape, sizeof shape), b->rows[part],
+                   b->cols[part]);
 }
 
 static sl_status single_pieces(const struct binding *b, sl_error *err)
 {
     const sl__tensor *tensor;
-    if (!b->names->single[SL_PART_GATE]) {
-        return find_expert_tensor(&tensor, b, b->names->fused_gate_up, 0, "", err);
+    if (!b->names.single[SL_PART_GATE]) {
+        return find_expert_tensor(&tensor, b, b->names.fused_gate_up, 0, 0, err);
     }
     for (uint32_t e = 0; e < b->moe->experts; e++) {
         for (uint32_t part = 0; part < SL_PART_COUNT; part++) {
             if (b->rows[part] == 0) continue;
-            SL_TRY(find_expert_tensor(&tensor, b, b->names->single[part], e, "", err));
+            SL_TRY(find_expert_tensor(&tensor, b, b->names.single[part], e, b->cols[part], err));
             SL_TRY(check_single(b, tensor, part, err));
             b->pieces[(size_t)e * SL_PART_COUNT + part] = (sl__expert_piece){.tensor = tensor};
         }
@@ -312,8 +302,12 @@ sl_status sl__model_bind_experts(sl__store *store, const sl__family *family,
         return SL_FAIL(err, SL_EFORMAT, "%s: layer %u: holds experts, and is a dense one by the "
                        "configuration", sl__store_path(store), layer);
     }
-    struct binding b = {.store = store, .names = &family->experts, .moe = moe,
+    struct binding b = {.store = store, .names = family->experts, .moe = moe,
                         .rows = {inner, inner, hidden}, .cols = {hidden, hidden, inner}};
+    if (!b.names.fused_gate_up) {
+        b.names.fused_gate_up = fused_stack;
+        b.names.fused_down = stacks[SL_PART_DOWN];
+    }
     if (moe->interleaved) {
         b.rows[SL_PART_GATE] = 2 * inner;
         b.rows[SL_PART_UP] = b.cols[SL_PART_UP] = 0;
@@ -324,11 +318,10 @@ sl_status sl__model_bind_experts(sl__store *store, const sl__family *family,
     family->layer_prefix(desc, layer, b.prefix);
     b.pieces = calloc((size_t)moe->experts * SL_PART_COUNT, sizeof *b.pieces);
     if (!b.pieces) return SL_FAIL_NOMEM(err, "expert table");
-    const char *fused = b.names->fused_gate_up;
-    sl_status status = has(&b, fused, b.names->blocks_suffix) ? fused_pieces(&b, true, err)
-                       : has(&b, fused, "")                   ? fused_pieces(&b, false, err)
-                       : has_stacks(&b)                       ? stacked_pieces(&b, err)
-                                                              : single_pieces(&b, err);
+    const char *fused = b.names.fused_gate_up;
+    sl_status status = has(&b, fused)   ? fused_pieces(&b, err)
+                       : has_stacks(&b) ? stacked_pieces(&b, err)
+                                        : single_pieces(&b, err);
     if (status == SL_OK) {
         status = sl__store_bind_experts(store, layer, moe->experts, b.rows, b.cols, b.pieces, err);
     }

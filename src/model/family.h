@@ -7,16 +7,17 @@
 #include "model/model.h"
 
 /* Names of the experts' tensors after "layers.N.". A checkpoint has one of the layouts; they are
- * looked for in this order: MXFP4, fused, stacked (which GGUF files have, by the same names in all
- * families: store/gguf_arch.h), single. */
+ * looked for in this order: fused, stacked, single. GGUF files have them stacked, or gate and up
+ * fused, and MLX folders stacked, by the same names in all families: store/gguf_arch.h,
+ * store/store_names.h. */
 typedef struct sl__expert_names {
-    /* [experts, 2·intermediate, hidden], gate first or as moe_desc.interleaved says; NULL: never */
+    /* [experts, 2·intermediate, hidden], gate first or as moe_desc.interleaved says; NULL: only in
+     * GGUF files */
     const char *fused_gate_up;
     const char *fused_down; /* [experts, hidden, intermediate] */
-    bool fused_transposed;  /* [experts, hidden, 2·intermediate], [experts, intermediate, hidden] */
-    /* MXFP4: what follows the two names above in those of the u8 tensors of blocks [experts, rows,
-     * cols/32, 16] and scales [experts, rows, cols/32], which are never transposed; NULL: never */
-    const char *blocks_suffix, *scales_suffix;
+    /* [experts, hidden, 2·intermediate], [experts, intermediate, hidden]; not where they have
+     * planes (base/rows.h) */
+    bool fused_transposed;
     /* One tensor an expert, "%u" is its number; where gate and up are interleaved the first name is
      * of both and the second NULL. NULL: never */
     const char *single[SL_PART_COUNT];
@@ -43,9 +44,10 @@ typedef struct sl__family {
 /* The family whose model_type the configuration names; SL_EUNSUPPORTED names the type. */
 sl_status sl__family_find(const sl__family **out, const sl__config *config, sl_error *err);
 
-/* Describes the model of a store: family, prefix, drafting layers. */
-sl_status sl__model_describe(sl__model_desc *desc, const sl__family **family,
-                             const sl__store *store, sl__arena *arena, sl_error *err);
+/* Describes the model of a store: family, prefix, drafting layers. Settles the tensors outside the
+ * experts (sl__store_settle). */
+sl_status sl__model_describe(sl__model_desc *desc, const sl__family **family, sl__store *store,
+                             sl__arena *arena, sl_error *err);
 
 /* The tensor of a spec, its shape and dtype checked; missing or wrong ones are errors that name
  * the store and the tensor. */

@@ -36,6 +36,7 @@ static sl_status read_mla(sl__mla_desc *m, const sl__config *c, sl_error *err)
     SL_TRY(sl__config_u32(c, "v_head_dim", 1, 4096, &m->value_dim, err));
     SL_TRY(sl__read_rope(&m->rope, c, rope_dim, 1.0f, err));
     SL_TRY(sl__config_bool_or(c, "rope_interleave", true, &m->rope.adjacent, err));
+    SL_TRY(sl__config_bool_or(c, "sluice_dialect.split_kv_b", false, &m->split_up, err));
     return read_scale(m, c, err);
 }
 

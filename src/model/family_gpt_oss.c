@@ -1,6 +1,7 @@
 /* gpt-oss 20b and 120b: attention with biases, sinks and, in every other layer, a sliding window;
  * the four best experts by a softmax over those four; clamped activation, biases in the experts,
- * gate and up rows interleaved. Experts come in MXFP4, or in bf16 as [experts, in, out]. */
+ * gate and up rows interleaved, or apart (GGUF). Experts come in MXFP4, or in bf16 as [experts, in,
+ * out]. */
 #include "model/family_parts.h"
 
 #include <string.h>
@@ -36,6 +37,7 @@ static sl_status describe(sl__model_desc *desc, const sl__config *c, bool has_mt
     static const char *const expert_keys[] = {"num_local_experts", "num_experts", NULL};
     sl__layer_desc layer = {.attention = {.sinks = true}};
     sl__moe_desc *m = &layer.moe;
+    bool split;
     (void)has_mtp;
     SL_TRY(sl__read_model(desc, c, err));
     SL_TRY(sl__read_attention(&layer.attention, c, desc->hidden, 1.0f, err));
@@ -45,7 +47,8 @@ static sl_status describe(sl__model_desc *desc, const sl__config *c, bool has_mt
     m->routing.score = SL_SCORE_TOP_SOFTMAX;
     m->routing.bias = true;
     m->activation = SL_ACTIVATION_CLAMPED;
-    m->interleaved = true;
+    SL_TRY(sl__config_bool_or(c, "sluice_dialect.split_gate_up", false, &split, err));
+    m->interleaved = !split;
     m->expert_bias = true;
     SL_TRY(sl__config_f32_or(c, "swiglu_limit", 1e-3f, 1e6f, 7.0f, &m->limit, err));
     SL_TRY(sl__config_f32_or(c, "swiglu_alpha", 1e-3f, 1e6f, 1.702f, &m->alpha, err));
@@ -64,8 +67,15 @@ static size_t layer_tensors(const sl__model_desc *desc, uint32_t layer,
     sl__specs_attention(&list, &l->attention, desc->hidden);
     sl__spec_precise(&list, SL_ROLE_ROUTER, "mlp.router.weight", m->experts, desc->hidden);
     sl__spec_vector(&list, SL_ROLE_ROUTER_BIAS, "mlp.router.bias", m->experts);
-    sl__spec_precise(&list, SL_ROLE_EXPERT_IN_BIAS, "mlp.experts.gate_up_proj_bias", m->experts,
-                     2 * m->intermediate);
+    if (m->interleaved) {
+        sl__spec_precise(&list, SL_ROLE_EXPERT_IN_BIAS, "mlp.experts.gate_up_proj_bias",
+                         m->experts, 2 * m->intermediate);
+    } else {
+        sl__spec_precise(&list, SL_ROLE_EXPERT_IN_BIAS, "mlp.experts.gate_proj_bias", m->experts,
+                         m->intermediate);
+        sl__spec_precise(&list, SL_ROLE_EXPERT_UP_BIAS, "mlp.experts.up_proj_bias", m->experts,
+                         m->intermediate);
+    }
     sl__spec_precise(&list, SL_ROLE_EXPERT_OUT_BIAS, "mlp.experts.down_proj_bias", m->experts,
                      desc->hidden);
     return list.count;
@@ -82,9 +92,7 @@ const sl__family sl__family_gpt_oss = {
     .unread = unread,
     .experts = {.fused_gate_up = "mlp.experts.gate_up_proj",
                 .fused_down = "mlp.experts.down_proj",
-                .fused_transposed = true,
-                .blocks_suffix = "_blocks",
-                .scales_suffix = "_scales"},
+                .fused_transposed = true},
     .describe = describe,
     .model_tensors = sl__plain_model_tensors,
     .layer_tensors = layer_tensors,

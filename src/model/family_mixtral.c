@@ -14,6 +14,7 @@ static sl_status describe_mixtral(sl__model_desc *desc, const sl__config *c, boo
     SL_TRY(sl__read_attention(&layer.attention, c, desc->hidden, 1.0f, err));
     SL_TRY(sl__config_u32_or(c, "sliding_window", 1, 1u << 30, 0, &layer.attention.window, err));
     SL_TRY(sl__read_experts(&layer.moe, c, expert_keys, "intermediate_size", err));
+    SL_TRY(sl__refuse_unless(c, "norm_topk_prob", true, err));
     layer.moe.routing.score = SL_SCORE_SOFTMAX;
     layer.moe.routing.renormalise = true;
     return sl__take_layers(desc, desc->layer_count, &layer, arena, err);
@@ -49,6 +50,7 @@ static sl_status describe_minimax(sl__model_desc *desc, const sl__config *c, boo
     SL_TRY(sl__config_bool_or(c, "use_qk_norm", true, &qk_norm, err));
     layer.attention.qk_norm = qk_norm ? SL_QK_NORM_WHOLE : SL_QK_NORM_NONE;
     SL_TRY(sl__read_experts(&layer.moe, c, expert_keys, "intermediate_size", err));
+    SL_TRY(sl__refuse_unless(c, "norm_topk_prob", true, err));
     layer.moe.routing.score = SL_SCORE_SIGMOID;
     layer.moe.routing.correction = true;
     layer.moe.routing.renormalise = true;

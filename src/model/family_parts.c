@@ -131,6 +131,7 @@ sl_status sl__read_rope(sl__rope_desc *rope, const sl__config *c, uint32_t head_
     bool yarn;
     *rope = (sl__rope_desc){.amplitude = 1.0f};
     SL_TRY(sl__config_f32(c, rope_key(c, "rope_theta", key), 1.0f, 1e12f, &rope->theta, err));
+    SL_TRY(sl__config_bool_or(c, "sluice_dialect.adjacent_rope", false, &rope->adjacent, err));
     SL_TRY(read_rotary_dim(rope, c, head_dim, default_part, err));
     SL_TRY(read_rope_type(&yarn, c, err));
     return yarn ? read_yarn(rope, c, err) : SL_OK;
@@ -164,6 +165,7 @@ sl_status sl__read_delta(sl__delta_desc *d, const sl__config *c, sl_error *err)
     SL_TRY(sl__config_u32(c, "linear_conv_kernel_dim", 2, 16, &d->conv_width, err));
     SL_TRY(sl__config_bool_or(c, "sluice_dialect.tiled_heads", false, &d->tiled, err));
     SL_TRY(sl__config_bool_or(c, "sluice_dialect.negative_decay", false, &d->negative_decay, err));
+    SL_TRY(sl__config_bool_or(c, "sluice_dialect.split_qkvz", false, &d->split_qkvz, err));
     if (d->value_heads % d->key_heads == 0) return SL_OK;
     return SL_FAIL(err, SL_EFORMAT, "%s: linear_num_value_heads %u is not a multiple of "
                    "linear_num_key_heads %u", c->path, d->value_heads, d->key_heads);
@@ -396,6 +398,21 @@ void sl__specs_attention(sl__spec_list *list, const sl__attention_desc *a, uint3
     specs_attention_extras(list, a, hidden);
 }
 
+/* Cut a head at a time, so never in panels. */
+static void specs_mla_up(sl__spec_list *list, const sl__mla_desc *m)
+{
+    const sl__tensor_class klass = SL_CLASS_MATRIX;
+    if (!m->split_up) {
+        sl__spec_add(list, SL_ROLE_MLA_KV_UP, "self_attn.kv_b_proj.weight",
+                     m->heads * (m->nope_dim + m->value_dim), m->kv_rank, klass)->by_rows = true;
+        return;
+    }
+    sl__spec_add(list, SL_ROLE_MLA_K_UP, "self_attn.k_b_proj.weight", m->heads * m->kv_rank,
+                 m->nope_dim, klass)->by_rows = true;
+    sl__spec_add(list, SL_ROLE_MLA_V_UP, "self_attn.v_b_proj.weight", m->heads * m->value_dim,
+                 m->kv_rank, klass)->by_rows = true;
+}
+
 void sl__specs_mla(sl__spec_list *list, const sl__mla_desc *m, uint32_t hidden)
 {
     uint32_t query = m->heads * (m->nope_dim + m->rope.dim);
@@ -409,9 +426,7 @@ void sl__specs_mla(sl__spec_list *list, const sl__mla_desc *m, uint32_t hidden)
     sl__spec_matrix(list, SL_ROLE_MLA_KV_DOWN, "self_attn.kv_a_proj_with_mqa.weight",
                     m->kv_rank + m->rope.dim, hidden);
     sl__spec_norm(list, SL_ROLE_MLA_KV_NORM, "self_attn.kv_a_layernorm.weight", m->kv_rank);
-    sl__spec_add(list, SL_ROLE_MLA_KV_UP, "self_attn.kv_b_proj.weight",
-                 m->heads * (m->nope_dim + m->value_dim), m->kv_rank, SL_CLASS_MATRIX)
-        ->by_rows = true; /* a head at a time */
+    specs_mla_up(list, m);
     sl__spec_matrix(list, SL_ROLE_O, "self_attn.o_proj.weight", hidden, m->heads * m->value_dim);
 }
 

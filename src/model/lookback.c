@@ -34,7 +34,8 @@ struct job {
     const sl__lookback *look;
     struct tiling tiling;
     uint32_t tiles;
-    uint32_t first, last; /* spans: all of them, or a wave's */
+    uint32_t first, last; /* spans: those that are left */
+    uint64_t work;        /* of all, in multiply-adds */
     size_t row, slot;     /* floats of a row, and of a slot, of partial results */
     uint32_t first_slot;  /* where a wave's partial results begin */
     uint32_t slots;       /* that are folded */
@@ -121,41 +122,78 @@ static void fold_row(void *ctx, uint32_t index, uint32_t worker)
     if (job->ends) end_row(job, into, head + r % a.heads, token + r / a.heads);
 }
 
-/* Spans [job->first, last), as many at a time as there are slots. */
-static void in_waves(struct job *job, uint32_t slots, uint32_t last, uint64_t work)
+/* All spans, as many at a time as there are slots. */
+static void in_waves(struct job *job, uint32_t slots)
 {
-    uint32_t rows = job->tiles * job->tiling.heads * job->tiling.tokens;
+    uint32_t rows = job->tiles * job->tiling.heads * job->tiling.tokens, last = job->last;
     for (job->first_slot = 0; job->first < last; job->first_slot = 1) {
         uint32_t room = slots - job->first_slot, spans = last - job->first;
         if (spans > room) spans = room;
         job->slots = job->first_slot + spans;
         job->ends = job->first + spans == last;
-        sl__run_parallel(job->run, span_of_tile, job, spans * job->tiles, work);
+        sl__run_parallel(job->run, span_of_tile, job, spans * job->tiles, job->work);
         sl__run_parallel(job->run, fold_row, job, rows, (uint64_t)job->slots * rows * job->row);
         job->first += spans;
     }
 }
 
-void sl__look_back(const sl__run *run, const sl__lookback *l)
+/* The jobs whose tasks are tiles. */
+struct tile_jobs {
+    struct job jobs[SL_STRETCHES_MAX];
+    sl__spread tiles;
+};
+
+static void any_tile(void *ctx, uint32_t index, uint32_t worker)
+{
+    struct tile_jobs *all = ctx;
+    struct job *job = &all->jobs[sl__spread_find(&all->tiles, &index)];
+    whole_tile(job, index, worker);
+}
+
+static struct job job_of(const sl__run *run, const sl__lookback *l)
 {
     struct job job = {.run = run, .look = l, .tiling = tile(l->heads, l->kv_heads, l->tokens)};
     const struct tiling *t = &job.tiling;
-    uint32_t end = l->position + l->tokens, first = 0;
+    uint32_t first = 0;
     if (l->window > 0 && l->position + 1 > l->window) first = l->position + 1 - l->window;
     job.tiles = l->kv_heads * t->head_tiles * t->token_tiles;
     job.first = first / SL_ATTEND_SPAN;
-    uint32_t last = (end - 1) / SL_ATTEND_SPAN + 1;
+    job.last = (l->position + l->tokens - 1) / SL_ATTEND_SPAN + 1;
     job.row = sl__attend_row(l->v_dim);
     job.slot = (size_t)job.tiles * t->heads * t->tokens * job.row;
-    uint64_t work = (uint64_t)l->tokens * l->heads * (l->qk_dim + l->v_dim) * (end - first);
-    size_t slots = run->scratch.partials_floats / job.slot;
-    if (slots < 2 || last - job.first < 2 ||
-        job.tiles >= TILES_A_THREAD * sl__pool_threads(run->pool)) {
-        job.last = last;
-        sl__run_parallel(run, whole_tile, &job, job.tiles, work);
-        return;
+    job.work = (uint64_t)l->tokens * l->heads * (l->qk_dim + l->v_dim) *
+               (l->position + l->tokens - first);
+    return job;
+}
+
+/* Whether one tile takes so little of all the work that threads do not wait for it. */
+static bool tiles_suffice(const struct job *job, uint64_t work)
+{
+    uint64_t share = TILES_A_THREAD * (uint64_t)sl__pool_threads(job->run->pool);
+    size_t slots = job->run->scratch.partials_floats / job->slot;
+    return slots < 2 || job->last - job->first < 2 || job->work / job->tiles <= work / share;
+}
+
+void sl__look_back(const sl__run *run, const sl__lookback *looks, uint32_t count)
+{
+    struct tile_jobs all;
+    uint32_t whole = 0, tiles = 0;
+    uint64_t work = 0, whole_work = 0;
+    assert(count >= 1 && count <= SL_STRETCHES_MAX);
+    for (uint32_t i = 0; i < count; i++)
+        work += job_of(run, &looks[i]).work;
+    for (uint32_t i = 0; i < count; i++) {
+        struct job job = job_of(run, &looks[i]);
+        if (!tiles_suffice(&job, work)) {
+            size_t slots = run->scratch.partials_floats / job.slot;
+            in_waves(&job, slots < UINT32_MAX ? (uint32_t)slots : UINT32_MAX);
+            continue;
+        }
+        whole_work += job.work;
+        all.tiles.end[whole] = tiles += job.tiles;
+        all.jobs[whole++] = job;
     }
-    in_waves(&job, slots < UINT32_MAX ? (uint32_t)slots : UINT32_MAX, last, work);
+    if (whole > 0) sl__run_parallel(run, any_tile, &all, tiles, whole_work);
 }
 
 size_t sl__look_back_worker_floats(uint32_t heads, uint32_t kv_heads, uint32_t qk_dim,

@@ -7,6 +7,9 @@
  *     many tiles (prefill)    a task is a tile: all spans, one after the other
  *     few tiles (decode)      a task is a span of a tile; then rows are folded, span by span
  *
+ * Where several sequences look back, the tiles of all count: what would keep a thread busy for long
+ * after the others is cut into spans, by itself, and all else is one loop over tiles.
+ *
  *         slots   | span s | s + 1 | … |   partial results of all tiles, a wave of spans at a time;
  *                 +--------+-------+---+   after a wave the first slot holds all that came before
  *
@@ -35,7 +38,8 @@ typedef struct sl__lookback {
     float *out;         /* [tokens][heads][v_dim] */
 } sl__lookback;
 
-void sl__look_back(const struct sl__run *run, const sl__lookback *look);
+/* One of every sequence of a chunk: count is 1 to SL_STRETCHES_MAX; of one layer. */
+void sl__look_back(const struct sl__run *run, const sl__lookback *looks, uint32_t count);
 
 /* Floats of worker scratch for it, and of scratch.partials (0 for one thread). */
 size_t sl__look_back_worker_floats(uint32_t heads, uint32_t kv_heads, uint32_t qk_dim,

@@ -53,6 +53,7 @@ typedef struct sl__mla_desc {
     uint32_t heads;
     uint32_t q_rank;  /* 0: q_proj straight from the stream */
     uint32_t kv_rank, nope_dim, value_dim;
+    bool split_up; /* what makes keys and values of the latent comes as two matrices */
     sl__rope_desc rope;
     float scale;
 } sl__mla_desc;
@@ -62,6 +63,7 @@ typedef struct sl__delta_desc {
     uint32_t key_heads, value_heads, key_dim, value_dim, conv_width;
     bool tiled;          /* all weights have the value heads in the order of GGUF files */
     bool negative_decay; /* the tensor of A_log holds −exp(A_log) */
+    bool split_qkvz;     /* Qwen3-Next: qkv and z come as two matrices, nothing interleaved */
 } sl__delta_desc;
 
 typedef enum sl__score {
@@ -163,28 +165,18 @@ typedef struct sl__weight {
     sl__scaling scaling;
     const void *scales, *biases;
     size_t scale_row_bytes;
+    uint32_t first_row; /* the first row's number in its group of rows */
     bool transposed; /* y = Wᵀ·x: as some checkpoints store experts, [in, out] */
     bool panels;     /* lies in panels (base/panels.h) */
     bool precise;    /* its input is never rounded: it decides what is computed (routers, gates) */
 } sl__weight;
-
-/* Whether there are kernels for it whose inputs are rounded to 8 bits. */
-static inline bool sl__has_q8(sl__dtype type, bool panels, bool transposed)
-{
-    return panels || (!transposed && sl__dtype_has_q8_rows(type));
-}
-
-static inline bool sl__part_has_q8(const sl__matrix_layout *part)
-{
-    return sl__has_q8(part->dtype, part->panels, part->transposed);
-}
 
 /* As kernels see it, from row `first` on; not of one in panels. */
 static inline sl__rows sl__weight_rows(const sl__weight *w, uint32_t first)
 {
     const sl__rows all = {.dtype = w->dtype, .data = w->data, .row_bytes = w->row_bytes,
                           .scaling = w->scaling, .scales = w->scales, .biases = w->biases,
-                          .scale_row_bytes = w->scale_row_bytes};
+                          .scale_row_bytes = w->scale_row_bytes, .first = w->first_row};
     return sl__rows_from(&all, first);
 }
 
@@ -218,6 +210,8 @@ typedef enum sl__role {
     SL_ROLE_MLA_KV_DOWN, /* [kv_rank + rope.dim, hidden] */
     SL_ROLE_MLA_KV_NORM, /* [kv_rank] */
     SL_ROLE_MLA_KV_UP,   /* [heads·(nope_dim + value_dim), kv_rank]: a head's keys, then values */
+    SL_ROLE_MLA_K_UP,    /* split_up: [heads·kv_rank, nope_dim]: each head's keys, transposed */
+    SL_ROLE_MLA_V_UP,    /* split_up: [heads·value_dim, kv_rank] */
     /* Gated DeltaNet */
     SL_ROLE_DELTA_QKV,     /* [conv width, hidden] */
     SL_ROLE_DELTA_Z,       /* [value width, hidden] */
@@ -232,7 +226,9 @@ typedef enum sl__role {
     SL_ROLE_ROUTER,            /* [experts, hidden] */
     SL_ROLE_ROUTER_BIAS,       /* [experts] */
     SL_ROLE_ROUTER_CORRECTION, /* [experts] */
-    SL_ROLE_EXPERT_IN_BIAS,    /* [experts, 2·intermediate]: as the rows of gate and up */
+    SL_ROLE_EXPERT_IN_BIAS,    /* [experts, 2·intermediate]: as the interleaved rows; else
+                                * [experts, intermediate] of gate */
+    SL_ROLE_EXPERT_UP_BIAS,    /* [experts, intermediate], where gate and up are apart */
     SL_ROLE_EXPERT_OUT_BIAS,   /* [experts, hidden] */
     SL_ROLE_SHARED_GATE_PROJ, /* [S, hidden] */
     SL_ROLE_SHARED_UP_PROJ,   /* [S, hidden] */

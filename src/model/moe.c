@@ -43,27 +43,52 @@ static void tell(const sl__moe *moe, uint32_t t)
                     guessed ? k : 0);
 }
 
-static sl_status route(sl__moe *moe, sl_error *err)
+static bool route_row(sl__moe *moe, uint32_t t)
 {
     sl__run *run = moe->run;
     sl__scratch *s = &run->scratch;
     const sl__weight *w = run->layers[moe->layer];
     uint32_t experts = moe->m->experts, k = moe->m->top_k;
+    return sl__route_token(&moe->m->routing, &run->kern, experts, k,
+                           s->moe.router + (size_t)t * experts, w[SL_ROLE_ROUTER_BIAS].data,
+                           w[SL_ROLE_ROUTER_CORRECTION].data, s->moe.route_tmp,
+                           s->moe.ids + (size_t)t * k, s->moe.weights + (size_t)t * k);
+}
+
+/* Rows of a stretch that has failed take any experts, so that those of others need not know. */
+static void route_stretch(sl__moe *moe, sl__stretch *p)
+{
+    sl__scratch *s = &moe->run->scratch;
+    uint32_t k = moe->m->top_k;
+    for (uint32_t t = p->first; t < p->first + p->tokens; t++) {
+        if (!p->failed && route_row(moe, t)) {
+            tell(moe, t);
+            continue;
+        }
+        p->failed = true;
+        for (uint32_t j = 0; j < k; j++) {
+            s->moe.ids[(size_t)t * k + j] = j;
+            s->moe.weights[(size_t)t * k + j] = 0;
+        }
+    }
+}
+
+static sl_status route(sl__moe *moe, sl_error *err)
+{
+    sl__run *run = moe->run;
+    sl__scratch *s = &run->scratch;
+    const sl__weight *w = run->layers[moe->layer];
     const sl__product router =
         sl__product_of(&w[SL_ROLE_ROUTER], s->normed, s->moe.router, moe->tokens);
     sl__products(run, &router, 1);
-    for (uint32_t t = 0; t < moe->tokens; t++) {
-        float *outputs = s->moe.router + (size_t)t * experts;
-        if (!sl__route_token(&moe->m->routing, &run->kern, experts, k, outputs,
-                             w[SL_ROLE_ROUTER_BIAS].data, w[SL_ROLE_ROUTER_CORRECTION].data,
-                             s->moe.route_tmp, s->moe.ids + (size_t)t * k,
-                             s->moe.weights + (size_t)t * k)) {
-            return SL_FAIL(err, SL_ENUMERIC, "%s: layer %u: the router's output is not finite",
-                           sl__store_path(run->store), moe->layer);
-        }
-        tell(moe, t);
+    uint32_t sound = 0;
+    for (uint32_t i = 0; i < moe->chunk->count; i++) {
+        route_stretch(moe, &moe->chunk->stretches[i]);
+        if (!moe->chunk->stretches[i].failed) sound++;
     }
-    return SL_OK;
+    if (sound > 0) return SL_OK;
+    return SL_FAIL(err, SL_ENUMERIC, "%s: layer %u: the router's output is not finite",
+                   sl__store_path(run->store), moe->layer);
 }
 
 /* Counting sort of (token, choice) by expert. */
@@ -152,15 +177,16 @@ static void sum_token(void *ctx, uint32_t t, uint32_t worker)
     moe->run->kern.axpy(out, scale, s->moe.shared_out + (size_t)t * hidden, hidden);
 }
 
-sl_status sl__moe_block(sl__run *run, uint32_t layer, uint32_t tokens, const float **router_out,
+sl_status sl__moe_block(sl__run *run, uint32_t layer, sl__chunk *chunk, const float **router_out,
                         sl_error *err)
 {
-    sl__moe moe = {.run = run, .m = &run->desc->layers[layer].moe, .layer = layer,
+    const uint32_t tokens = chunk->tokens;
+    sl__moe moe = {.run = run, .m = &run->desc->layers[layer].moe, .layer = layer, .chunk = chunk,
                    .layout = sl__store_expert_layout(run->store, layer), .tokens = tokens};
     assert((moe.layout != NULL) == (moe.m->experts > 0));
     if (sl__experts_take_q8(&moe) || sl__shared_takes_q8(&moe)) {
-        sl__quantise(run, run->scratch.normed, run->desc->hidden, run->desc->hidden, tokens,
-                     run->scratch.moe.q8_tokens);
+        sl__round(run, SL_ROUND_Q8, run->scratch.normed, run->desc->hidden, run->desc->hidden,
+                  tokens, run->scratch.moe.q8_tokens);
     }
     if (moe.m->experts > 0) SL_TRY(run_routed(&moe, err));
     else sl__shared_run(&moe);

@@ -9,7 +9,8 @@ typedef struct sl__moe {
     sl__run *run;
     const sl__moe_desc *m;
     const sl__expert_layout *layout; /* NULL: a dense layer */
-    uint32_t layer, tokens;
+    sl__chunk *chunk;
+    uint32_t layer, tokens; /* tokens: of the chunk */
     uint32_t unique_count; /* experts that the chunk's tokens go to */
 } sl__moe;
 
@@ -31,6 +32,10 @@ void sl__experts_run(const sl__moe *moe, const sl__expert_ref *refs, uint32_t co
  * products (experts_q8.c). */
 bool sl__experts_fused(const sl__moe_desc *m, const sl__expert_layout *layout,
                        sl_activations activations);
+
+/* What the product with that part of every expert rounds its input to. */
+sl__rounding sl__part_rounding(const sl__expert_layout *layout, sl__expert_part part,
+                               sl_activations activations);
 
 /* Whether the layer's experts, or its shared expert, take what goes into their first products
  * rounded to 8 bits. */

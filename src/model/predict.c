@@ -38,13 +38,12 @@ static uint32_t list_by_rank(sl__scratch *s, const sl__moe_desc *m, uint32_t tok
                              uint32_t *chosen)
 {
     uint32_t depth = sl__rank_depth(m->experts, m->top_k), count = 0;
+    memset(s->moe.listed, 0, m->experts * sizeof *s->moe.listed);
     for (uint32_t rank = 0; rank < depth; rank++) {
         for (uint32_t t = 0; t < tokens; t++)
             count = list_expert(s, count, s->moe.ranked[(size_t)t * depth + rank]);
         if (rank + 1 == m->top_k) *chosen = count;
     }
-    for (uint32_t i = 0; i < count; i++)
-        s->moe.listed[s->moe.predicted[i]] = false;
     return count;
 }
 
@@ -52,13 +51,13 @@ static uint32_t list_by_rank(sl__scratch *s, const sl__moe_desc *m, uint32_t tok
 static uint32_t list_scan(sl__scratch *s, const sl__moe_desc *m, uint32_t tokens)
 {
     uint32_t depth = sl__rank_depth(m->experts, m->top_k), count = 0;
+    memset(s->moe.listed, 0, m->experts * sizeof *s->moe.listed);
     for (uint32_t t = 0; t < tokens; t++) {
         for (uint32_t rank = 0; rank < m->top_k; rank++)
             s->moe.listed[s->moe.ranked[(size_t)t * depth + rank]] = true;
     }
     for (uint32_t e = 0; e < m->experts; e++) {
         if (s->moe.listed[e]) s->moe.predicted[count++] = e;
-        s->moe.listed[e] = false;
     }
     return count;
 }

@@ -15,6 +15,9 @@
 /* Where rows are multiplied with inputs of 8 bits, so many are turned round together. */
 #define TASK_Q8_ROWS 16u
 
+/* Of a matrix in bf16 that meets rounded inputs: two tiles of AMX. */
+#define TASK_BF16_ROWS 32u
+
 /* Of a matrix in panels a task is rows in multiples of this: two panels side by side. */
 #define TASK_PANEL_ROWS (2 * SL_PANEL_ROWS)
 
@@ -40,50 +43,61 @@ sl__product sl__product_of(const sl__weight *w, const float *x, float *y, uint32
                          .y_stride = outputs_of(w), .tokens = tokens};
 }
 
-/* ---- inputs rounded to 8 bits ---------------------------------------------------------------- */
+/* ---- inputs that are rounded ----------------------------------------------------------------- */
 
-struct quantising {
+struct rounding {
     const sl__run *run;
     const float *x;
     size_t x_stride;
-    uint32_t cols;
+    uint32_t cols, rows;
+    uint32_t step; /* rows of a task */
+    sl__rounding to;
     char *out;
 };
 
-static void quantise_row(void *ctx, uint32_t index, uint32_t worker)
+static void round_some(void *ctx, uint32_t index, uint32_t worker)
 {
     (void)worker;
-    const struct quantising *job = ctx;
-    job->run->kern.quantise_rows(job->x + index * job->x_stride, job->x_stride, 0, job->cols,
-                                 job->cols, 1, job->out + index * sl__q8_row_bytes(job->cols));
+    const struct rounding *job = ctx;
+    const sl__kern *kern = &job->run->kern;
+    const uint32_t first = index * job->step, left = job->rows - first;
+    const uint32_t n = left < job->step ? left : job->step;
+    const float *x = job->x + first * job->x_stride;
+    char *out = job->out + sl__rounded_bytes(job->to, job->cols, first);
+    if (job->to == SL_ROUND_BF16) kern->round_bf16(x, job->x_stride, job->cols, n, out);
+    else kern->quantise_rows(x, job->x_stride, 0, job->cols, job->cols, n, out);
 }
 
-void sl__quantise(const sl__run *run, const float *x, size_t x_stride, uint32_t cols, uint32_t rows,
-                  void *out)
+void sl__round(const sl__run *run, sl__rounding to, const float *x, size_t x_stride, uint32_t cols,
+               uint32_t rows, void *out)
 {
-    struct quantising job = {run, x, x_stride, cols, out};
-    sl__run_parallel(run, quantise_row, &job, rows, (uint64_t)rows * cols * 4);
+    struct rounding job = {run, x, x_stride, cols, rows, 1, to, out};
+    assert(to != SL_ROUND_NONE);
+    if (to == SL_ROUND_BF16) job.step = (uint32_t)run->kern.bf16_tokens;
+    sl__run_parallel(run, round_some, &job, (rows + job.step - 1) / job.step,
+                     (uint64_t)rows * cols * 4);
 }
 
 /* What the batch's products share is rounded once. */
-static void quantise_inputs(const sl__run *run, const sl__product *in, uint32_t count,
-                            const void **q8)
+static void round_inputs(const sl__run *run, const sl__product *in, uint32_t count,
+                         const void **rounded)
 {
     size_t used = 0;
     for (uint32_t i = 0; i < count; i++) {
         const sl__product *p = &in[i];
-        q8[i] = p->q8;
-        if (q8[i] || !sl__takes_q8(run, &p->w)) continue;
-        for (uint32_t j = 0; j < i && !q8[i]; j++) {
+        const sl__rounding to = sl__rounding_of(run, &p->w);
+        rounded[i] = to == SL_ROUND_NONE ? NULL : p->rounded;
+        if (rounded[i] || to == SL_ROUND_NONE) continue;
+        for (uint32_t j = 0; j < i && !rounded[i]; j++) {
             bool same = in[j].x == p->x && in[j].tokens == p->tokens && in[j].w.cols == p->w.cols;
-            if (same) q8[i] = q8[j];
+            if (same && sl__rounding_of(run, &in[j].w) == to) rounded[i] = rounded[j];
         }
-        if (q8[i]) continue;
-        char *to = run->scratch.q8 + used;
-        used += p->tokens * sl__q8_row_bytes(p->w.cols);
-        assert(used <= run->scratch.q8_bytes);
-        sl__quantise(run, p->x, p->x_stride, p->w.cols, p->tokens, to);
-        q8[i] = to;
+        if (rounded[i]) continue;
+        char *out = run->scratch.rounded + used;
+        used += sl__rounded_bytes(to, p->w.cols, p->tokens);
+        assert(used <= run->scratch.rounded_bytes);
+        sl__round(run, to, p->x, p->x_stride, p->w.cols, p->tokens, out);
+        rounded[i] = out;
     }
 }
 
@@ -92,7 +106,7 @@ static void quantise_inputs(const sl__run *run, const sl__product *in, uint32_t 
 struct batch {
     const sl__run *run;
     const sl__product *products;
-    const void *const *q8; /* [count] */
+    const void *const *rounded; /* [count]: NULL: as floats */
     uint32_t count;
     uint32_t end[SL_PRODUCTS_MAX]; /* the tasks of this product and of those before it */
 };
@@ -106,11 +120,13 @@ static uint32_t task_outputs(const sl__product *p)
         row += w->scale_row_bytes * (w->biases ? 2 : 1) / w->scaling.group_rows;
     }
     size_t output = w->transposed ? row * w->rows / w->cols + 1 : row;
-    uint32_t outputs = outputs_of(w);
-    uint32_t group = w->transposed                       ? TASK_COLUMNS
-                     : w->panels                         ? TASK_PANEL_ROWS
-                     : sl__dtype_has_q8_rows(w->dtype)   ? TASK_Q8_ROWS
-                                                         : TASK_ROWS;
+    bool tiles = w->dtype == SL_BF16 && !w->precise;
+    bool q8 = sl__dtype_has_q8_rows(w->dtype);
+    uint32_t outputs = outputs_of(w), group = w->transposed ? TASK_COLUMNS
+                                              : w->panels   ? TASK_PANEL_ROWS
+                                              : tiles       ? TASK_BF16_ROWS
+                                              : q8          ? TASK_Q8_ROWS
+                                                            : TASK_ROWS;
     size_t n = (TASK_BYTES / output + group - 1) / group * group;
     if (n < group) n = group;
     return n < outputs ? (uint32_t)n : outputs;
@@ -135,12 +151,13 @@ void sl__multiply_q8(const sl__kern *kern, const sl__weight *w, uint32_t first, 
 }
 
 /* Outputs [first, first + count) of a product. */
-static void run_outputs(const sl__run *run, const sl__product *p, const void *q8, uint32_t first,
-                        uint32_t count, float *tmp)
+static void run_outputs(const sl__run *run, const sl__product *p, const void *rounded,
+                        uint32_t first, uint32_t count, float *tmp)
 {
     const sl__weight *w = &p->w;
-    if (q8 && sl__takes_q8(run, w)) { /* it may be there for another product */
-        sl__multiply_q8(&run->kern, w, first, count, q8, p->tokens, p->y + first, p->y_stride, tmp);
+    if (rounded && sl__rounding_of(run, w) == SL_ROUND_Q8) {
+        sl__multiply_q8(&run->kern, w, first, count, rounded, p->tokens, p->y + first, p->y_stride,
+                        tmp);
         return;
     }
     if (w->panels) {
@@ -156,6 +173,11 @@ static void run_outputs(const sl__run *run, const sl__product *p, const void *q8
         return;
     }
     const sl__rows rows = sl__weight_rows(w, first);
+    if (rounded) {
+        run->kern.matmul_bf16(rows.data, w->row_bytes, count, w->cols, rounded, p->tokens,
+                              p->y + first, p->y_stride);
+        return;
+    }
     run->kern.matmul(&rows, count, w->cols, p->x, p->x_stride, p->tokens, p->y + first,
                      p->y_stride, tmp);
 }
@@ -169,18 +191,18 @@ static void run_task(void *ctx, uint32_t index, uint32_t worker)
     const sl__product *p = &batch->products[at];
     if (at > 0) index -= batch->end[at - 1];
     uint32_t n = task_outputs(p), first = index * n, rest = outputs_of(&p->w) - first;
-    run_outputs(batch->run, p, batch->q8[at], first, n < rest ? n : rest,
+    run_outputs(batch->run, p, batch->rounded[at], first, n < rest ? n : rest,
                 sl__worker_scratch(batch->run, worker));
 }
 
 void sl__products(const sl__run *run, const sl__product *products, uint32_t count)
 {
-    const void *q8[SL_PRODUCTS_MAX];
-    struct batch batch = {.run = run, .products = products, .q8 = q8, .count = count};
+    const void *rounded[SL_PRODUCTS_MAX];
+    struct batch batch = {.run = run, .products = products, .rounded = rounded, .count = count};
     uint32_t tasks = 0;
     uint64_t work = 0;
     assert(count <= SL_PRODUCTS_MAX);
-    quantise_inputs(run, products, count, q8);
+    round_inputs(run, products, count, rounded);
     for (uint32_t i = 0; i < count; i++) {
         assert(products[i].tokens > 0);
         batch.end[i] = tasks += task_count(&products[i]);

@@ -44,16 +44,23 @@ void sl__rope_frequencies(const sl__rope_desc *rope, float *out)
     }
 }
 
+void sl__rope_fill_from(const sl__rope_desc *rope, const sl__rope_table *table, uint32_t first,
+                        uint32_t position, uint32_t tokens)
+{
+    uint32_t half = rope->dim / 2;
+    for (uint32_t t = 0; t < tokens; t++) {
+        size_t row = ((size_t)first + t) * half;
+        for (uint32_t i = 0; i < half; i++) {
+            float angle = (float)(position + t) * table->frequency[i];
+            table->cos[row + i] = cosf(angle) * rope->amplitude;
+            table->sin[row + i] = sinf(angle) * rope->amplitude;
+        }
+    }
+}
+
 void sl__rope_fill(const sl__rope_desc *rope, const sl__rope_table *table, uint32_t position,
                    uint32_t tokens)
 {
-    uint32_t half = rope->dim / 2;
     sl__rope_frequencies(rope, table->frequency);
-    for (uint32_t t = 0; t < tokens; t++) {
-        for (uint32_t i = 0; i < half; i++) {
-            float angle = (float)(position + t) * table->frequency[i];
-            table->cos[(size_t)t * half + i] = cosf(angle) * rope->amplitude;
-            table->sin[(size_t)t * half + i] = sinf(angle) * rope->amplitude;
-        }
-    }
+    sl__rope_fill_from(rope, table, 0, position, tokens);
 }

@@ -22,6 +22,9 @@ void sl__rope_frequencies(const sl__rope_desc *rope, float *out);
 /* Fills the table for positions [position, position + tokens). */
 void sl__rope_fill(const sl__rope_desc *rope, const sl__rope_table *table, uint32_t position,
                    uint32_t tokens);
+/* The same from token `first` of the table on, whose frequencies are there already. */
+void sl__rope_fill_from(const sl__rope_desc *rope, const sl__rope_table *table, uint32_t first,
+                        uint32_t position, uint32_t tokens);
 
 /* Rotates the first dim channels of x as token t of the table. */
 static inline void sl__rope_rotate(const sl__kern *kern, const sl__rope_desc *rope,

@@ -1,8 +1,9 @@
 /* What the blocks compute with: kernels, threads, and scratch memory that is taken once.
  *
- * A block handles a chunk of T >= 1 tokens at once: x [T, hidden] in, its contribution
- * [T, hidden] out. Nothing here allocates. Work is cut by rows of weights, by tokens and by heads,
- * never by the number of threads, so results do not depend on it.
+ * A block handles a chunk of T >= 1 tokens at once, of one sequence or of several (chunk.h):
+ * x [T, hidden] in, its contribution [T, hidden] out. Nothing here allocates. Work is cut by rows
+ * of weights, by tokens and by heads, never by the number of threads, so results do not depend on
+ * it.
  */
 #ifndef SL_MODEL_RUN_H
 #define SL_MODEL_RUN_H
@@ -10,6 +11,7 @@
 #include "base/pool.h"
 #include "cache/cache.h"
 #include "kern/kern.h"
+#include "model/chunk.h"
 #include "model/model.h"
 #include "model/rope.h"
 #include "model/state.h"
@@ -32,13 +34,20 @@
 /* Tokens of a chunk that latent attention answers at a time. */
 #define SL_MLA_TOKENS 16u
 
+/* What a product rounds its input to (kern.h has the layouts). */
+typedef enum sl__rounding {
+    SL_ROUND_NONE,
+    SL_ROUND_Q8,   /* 8 bits in groups */
+    SL_ROUND_BF16, /* in blocks of tokens */
+} sl__rounding;
+
 /* One product y[t] = W·x[t] of a batch (Wᵀ·x[t] where W is transposed). */
 typedef struct sl__product {
     sl__weight w;
     const float *x;
     size_t x_stride; /* in floats */
-    const void *q8;  /* the same rounded to 8 bits, adjacent (kern.h); NULL: not there, and made
-                      * where it is needed. Weights that sl__takes_q8 look at it, and not at x */
+    const void *rounded; /* the same as sl__rounding_of has it, adjacent; NULL: not there, and made
+                          * where it is needed. Where it is not needed it is not looked at */
     float *y;
     size_t y_stride;
     uint32_t tokens;
@@ -52,8 +61,8 @@ typedef struct sl__scratch {
     float *mixed;    /* [T, hidden]: what a block adds to the stream */
     float *worker;   /* [threads][worker_floats]: matmul rows, attention tiles, DeltaNet chunks */
     size_t worker_floats;
-    char *q8;        /* q8_bytes: what products round their input to, where it is rounded */
-    size_t q8_bytes;
+    char *rounded;   /* rounded_bytes: what products round their input to, where it is rounded */
+    size_t rounded_bytes;
     float *partials; /* of attention (lookback.h); NULL where there is one thread */
     size_t partials_floats;
     uint32_t *predicted_first; /* [top_k]: what a prediction for one token began with */
@@ -94,6 +103,9 @@ typedef struct sl__scratch {
         char *q8_rows;     /* [T·top_k]: tokens gathered by expert */
         char *q8_inner;    /* [T·top_k]: what the second products are of */
         char *q8_shared;   /* [T]: the same of the shared expert */
+        /* Rounded to bf16, rows of sl__bf16_row numbers; NULL where nothing is. */
+        char *bf16_rows;   /* [T·top_k]: tokens gathered by expert */
+        char *bf16_inner;  /* [T·top_k]: what the second products are of */
         float *shared_gate, *shared_up; /* [T, shared_intermediate] */
         float *shared_out;   /* [T, hidden] */
         float *shared_scale; /* [T], where the shared expert is gated */
@@ -103,17 +115,18 @@ typedef struct sl__scratch {
         float *scores;         /* [experts] */
         uint32_t *ranked;      /* [P, rank depth] */
         uint32_t *predicted;   /* [experts] */
-        bool *listed;          /* [experts]: all false between calls */
+        bool *listed;          /* [experts] */
     } moe;
 } sl__scratch;
 
 /* What scratch must do for. */
 typedef struct sl__scratch_needs {
     uint32_t tokens, context, threads;
-    bool q8;            /* some products take their input rounded to 8 bits, */
-    bool q8_experts;    /* and experts of some layer */
+    bool rounded;       /* products may take their input rounded, */
+    bool q8_experts;    /* experts of some layer to 8 bits, */
+    bool bf16_experts;  /* or to bf16 */
     bool plain_experts; /* experts of some layer have floats between their products */
-    bool q8_rows;       /* of the products that round their input some are with weights in rows */
+    bool q8_rows;       /* weights in rows take inputs of 8 bits */
 } sl__scratch_needs;
 sl__scratch_needs sl__scratch_needs_of(const sl__model_desc *desc, const sl__store *store,
                                        sl_activations activations, uint32_t tokens,
@@ -147,26 +160,41 @@ static inline float *sl__worker_scratch(const sl__run *run, uint32_t worker)
 void sl__run_parallel(const sl__run *run, sl__pool_fn fn, void *ctx, uint32_t count,
                       uint64_t work);
 
-/* Whether products with the weight take their input rounded to 8 bits. */
-static inline bool sl__takes_q8(const sl__run *run, const sl__weight *w)
+/* What products with weights that lie so round their input to, where inputs are rounded at all. */
+static inline sl__rounding sl__rounding_for(sl_activations activations, sl__dtype dtype,
+                                            bool panels, bool transposed)
 {
-    return sl__has_q8(w->dtype, w->panels, w->transposed) && !w->precise &&
-           run->activations == SL_ACTIVATIONS_Q8;
+    if (activations != SL_ACTIVATIONS_Q8) return SL_ROUND_NONE;
+    if (panels || (!transposed && sl__dtype_has_q8_rows(dtype))) return SL_ROUND_Q8;
+    return dtype == SL_BF16 && !transposed ? SL_ROUND_BF16 : SL_ROUND_NONE;
 }
 
-/* Rounds rows of x, `cols` numbers each, x_stride apart, to 8 bits: out [rows] of
- * sl__q8_row_bytes(cols). */
-void sl__quantise(const sl__run *run, const float *x, size_t x_stride, uint32_t cols, uint32_t rows,
-                  void *out);
+static inline sl__rounding sl__rounding_of(const sl__run *run, const sl__weight *w)
+{
+    if (w->precise) return SL_ROUND_NONE;
+    return sl__rounding_for(run->activations, w->dtype, w->panels, w->transposed);
+}
 
-/* y[t][i] = row first + i of W · x[t] for i < count: a product with x rounded, of a weight that
- * sl__takes_q8, in the caller's thread. tmp: the worker's scratch, or what SL_FUSED_FLOATS leave of
- * it. */
+/* The bytes of `tokens` rows that are rounded together. */
+static inline size_t sl__rounded_bytes(sl__rounding to, uint32_t cols, uint32_t tokens)
+{
+    return to == SL_ROUND_Q8     ? tokens * sl__q8_row_bytes(cols)
+           : to == SL_ROUND_BF16 ? sl__bf16_bytes(cols, tokens)
+                                 : 0;
+}
+
+/* Rounds rows of x, `cols` numbers each, x_stride apart: out has sl__rounded_bytes. */
+void sl__round(const sl__run *run, sl__rounding to, const float *x, size_t x_stride, uint32_t cols,
+               uint32_t rows, void *out);
+
+/* y[t][i] = row first + i of W · x[t] for i < count: a product in the caller's thread with x
+ * rounded to 8 bits, of a weight that takes it so. tmp: the worker's scratch, or what
+ * SL_FUSED_FLOATS leave of it. */
 void sl__multiply_q8(const sl__kern *kern, const sl__weight *w, uint32_t first, uint32_t count,
                      const void *x, uint32_t tokens, float *y, size_t y_stride, float *tmp);
 
 /* All products of the batch, in any order; outputs must not overlap. Inputs that are rounded must
- * fit into scratch.q8 together, but for those that come with q8. */
+ * fit into scratch.rounded together, but for those that come so. */
 void sl__products(const sl__run *run, const sl__product *products, uint32_t count);
 
 /* The product with one weight: x [T, cols] → y [T, rows], rows adjacent; of a transposed one
@@ -179,12 +207,18 @@ void sl__norm_rows(const sl__run *run, float *y, const float *x, const sl__weigh
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
-/* Each reads scratch.normed and writes scratch.mixed; T tokens from `position` on. */
-void sl__attention_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t position,
-                         uint32_t tokens);
-void sl__mla_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t position,
-                   uint32_t tokens);
-void sl__delta_block(sl__run *run, uint32_t layer, sl__layer_state *state, uint32_t tokens);
+/* Each reads scratch.normed and writes scratch.mixed, and moves the layer's state of every stretch
+ * of the chunk on. */
+void sl__attention_block(sl__run *run, uint32_t layer, const sl__chunk *chunk);
+void sl__mla_block(sl__run *run, uint32_t layer, const sl__chunk *chunk);
+void sl__delta_block(sl__run *run, uint32_t layer, const sl__chunk *chunk);
+
+/* DeltaNet's inner chunks end at multiples of this position of a sequence, and where a call does:
+ * SL_DELTA_CHUNK, or the chunk where that is smaller. */
+static inline uint32_t sl__delta_grid(const sl__run *run)
+{
+    return run->scratch.tokens < SL_DELTA_CHUNK ? run->scratch.tokens : SL_DELTA_CHUNK;
+}
 
 /* Tells the expert cache what a layer will probably ask for: that layer's router on the present
  * stream, scratch.residual of `tokens` tokens. near: nothing but that layer's mixer is still to
@@ -194,9 +228,9 @@ void sl__predict_experts(sl__run *run, uint32_t layer, uint32_t tokens, bool nea
 uint32_t sl__next_moe_layer(const sl__run *run, uint32_t layer);
 
 /* router_out (may be NULL) receives the router's outputs [T, experts], borrowed until the next
- * block; NULL where the layer is dense. SL_ENUMERIC names the layer whose router gave a NaN or an
- * infinity. */
-sl_status sl__moe_block(sl__run *run, uint32_t layer, uint32_t tokens, const float **router_out,
+ * block; NULL where the layer is dense. A stretch whose router gave a NaN or an infinity is marked
+ * as failed; where none is left it is SL_ENUMERIC, which names the layer. */
+sl_status sl__moe_block(sl__run *run, uint32_t layer, sl__chunk *chunk, const float **router_out,
                         sl_error *err);
 
 #endif

@@ -79,14 +79,17 @@ static void lay_delta(struct cursor *c, sl__scratch *s, const sl__delta_desc *d)
     s->delta.b = floats(c, t, d->value_heads);
 }
 
-static void lay_moe_q8(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uint32_t hidden,
-                       bool experts)
+static void lay_moe_rounded(struct cursor *c, sl__scratch *s, const sl__moe_desc *m,
+                            uint32_t hidden, const sl__scratch_needs *needs)
 {
-    size_t slots = experts ? (size_t)s->tokens * m->top_k : 0, row = sl__q8_row_bytes(hidden);
+    size_t slots = (size_t)s->tokens * m->top_k, row = sl__q8_row_bytes(hidden);
+    size_t q8 = needs->q8_experts ? slots : 0, bf16 = needs->bf16_experts ? slots : 0;
     s->moe.q8_tokens = take(c, s->tokens, row);
-    s->moe.q8_rows = take(c, slots, row);
-    s->moe.q8_inner = take(c, slots, sl__q8_row_bytes(m->intermediate));
+    s->moe.q8_rows = take(c, q8, row);
+    s->moe.q8_inner = take(c, q8, sl__q8_row_bytes(m->intermediate));
     s->moe.q8_shared = take(c, s->tokens, sl__q8_row_bytes(m->shared_intermediate));
+    s->moe.bf16_rows = take(c, bf16, sl__bf16_bytes(hidden, 1));
+    s->moe.bf16_inner = take(c, bf16, sl__bf16_bytes(m->intermediate, 1));
 }
 
 static void lay_moe(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uint32_t hidden,
@@ -114,10 +117,25 @@ static void lay_moe(struct cursor *c, sl__scratch *s, const sl__moe_desc *m, uin
     s->moe.ranked = numbers(c, p * sl__rank_depth(m->experts, m->top_k));
     s->moe.predicted = numbers(c, m->experts);
     s->moe.listed = take(c, m->experts, sizeof(bool));
-    if (needs->q8) lay_moe_q8(c, s, m, hidden, needs->q8_experts);
+    if (needs->rounded) lay_moe_rounded(c, s, m, hidden, needs);
 }
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+static void raise_to(uint32_t *a, uint32_t b)
+{
+    if (b > *a) *a = b;
+}
+
+/* Of the products inside the block. */
+static uint32_t widest_mla_input(const sl__mla_desc *m)
+{
+    uint32_t most = m->heads * m->value_dim;
+    raise_to(&most, m->kv_rank);
+    raise_to(&most, m->q_rank);
+    raise_to(&most, m->nope_dim);
+    return most;
+}
 
 static size_t mixer_floats(const sl__layer_desc *l, uint32_t tokens)
 {
@@ -130,8 +148,7 @@ static size_t mixer_floats(const sl__layer_desc *l, uint32_t tokens)
                       sl__look_back_worker_floats(a->heads, a->kv_heads, a->head_dim, a->head_dim,
                                                   tokens));
     case SL_MIXER_MLA:
-        return larger(larger(sl__kern_matmul_tmp(m->heads * m->value_dim, tokens),
-                             sl__kern_matmul_tmp(m->kv_rank, tokens)),
+        return larger(sl__kern_matmul_tmp(widest_mla_input(m), tokens),
                       sl__look_back_worker_floats(m->heads, 1, m->kv_rank + m->rope.dim,
                                                   m->kv_rank, tokens));
     case SL_MIXER_DELTA:
@@ -146,7 +163,7 @@ static size_t worker_floats(const sl__model_desc *desc, const sl__scratch_needs 
 {
     const uint32_t tokens = needs->tokens;
     size_t most = sl__kern_matmul_tmp(desc->hidden, tokens);
-    if (needs->q8) {
+    if (needs->rounded) {
         size_t tmp = sl__kern_q8_tmp(desc->hidden, tokens);
         if (needs->q8_rows) tmp = larger(tmp, sl__kern_q8_rows_tmp(desc->hidden, tokens));
         most = larger(most, tmp + SL_FUSED_FLOATS);
@@ -176,11 +193,6 @@ static size_t partials_floats(const sl__model_desc *desc, uint32_t context, uint
         most = larger(most, sl__look_back_partials(heads, v_dim, context, threads));
     }
     return most;
-}
-
-static void raise_to(uint32_t *a, uint32_t b)
-{
-    if (b > *a) *a = b;
 }
 
 static void raise_mixer(sl__layer_desc *m, const sl__layer_desc *l)
@@ -225,10 +237,16 @@ static sl__layer_desc largest_layer(const sl__model_desc *desc)
     return m;
 }
 
-/* The inputs of one batch of products, which are all the same, but for those of experts. */
-static size_t q8_bytes(const sl__model_desc *desc, uint32_t tokens)
+/* A row in every way that it may be rounded: the weights of a batch may be of several types. */
+static size_t rounded_row(uint32_t width)
 {
-    size_t most = sl__q8_row_bytes(desc->hidden);
+    return sl__rounded_bytes(SL_ROUND_Q8, width, 1) + sl__rounded_bytes(SL_ROUND_BF16, width, 1);
+}
+
+/* The inputs of one batch of products, which are all the same, but for those of experts. */
+static size_t rounded_bytes(const sl__model_desc *desc, uint32_t tokens)
+{
+    size_t most = rounded_row(desc->hidden);
     for (uint32_t i = 0; i < desc->layer_count; i++) {
         const sl__layer_desc *l = &desc->layers[i];
         uint32_t width = 0;
@@ -236,12 +254,12 @@ static size_t q8_bytes(const sl__model_desc *desc, uint32_t tokens)
         case SL_MIXER_ATTENTION: width = l->attention.heads * l->attention.head_dim; break;
         case SL_MIXER_MLA:
             width = l->mla.heads * l->mla.value_dim;
-            most = larger(most, sl__q8_row_bytes(l->mla.q_rank));
+            most = larger(most, rounded_row(l->mla.q_rank));
             break;
         case SL_MIXER_DELTA: width = sl__delta_value_width(&l->delta); break;
         }
-        most = larger(most, sl__q8_row_bytes(width));
-        most = larger(most, sl__q8_row_bytes(l->moe.shared_intermediate));
+        most = larger(most, rounded_row(width));
+        most = larger(most, rounded_row(l->moe.shared_intermediate));
     }
     return tokens * most;
 }
@@ -251,10 +269,10 @@ sl__scratch_needs sl__scratch_needs_of(const sl__model_desc *desc, const sl__sto
                                        uint32_t context, uint32_t threads)
 {
     sl__scratch_needs needs = {.tokens = tokens, .context = context, .threads = threads,
-                               .q8 = activations == SL_ACTIVATIONS_Q8};
+                               .rounded = activations == SL_ACTIVATIONS_Q8};
     /* Of a pack alone it is plain to see what will be a weight, and that lies in panels mostly. */
-    needs.q8_rows = needs.q8 && !sl__store_is_pack(store);
-    for (size_t i = 0; needs.q8 && i < sl__store_tensor_count(store); i++) {
+    needs.q8_rows = needs.rounded && !sl__store_is_pack(store);
+    for (size_t i = 0; needs.rounded && i < sl__store_tensor_count(store); i++) {
         const sl__tensor *tensor = sl__store_tensor_at(store, i);
         needs.q8_rows |= !tensor->panels && sl__dtype_has_q8_rows(tensor->dtype);
     }
@@ -264,10 +282,10 @@ sl__scratch_needs sl__scratch_needs_of(const sl__model_desc *desc, const sl__sto
         bool fused = sl__experts_fused(&desc->layers[i].moe, layout, activations);
         needs.plain_experts |= !fused;
         for (uint32_t p = 0; p < SL_PART_COUNT; p++) {
-            const sl__matrix_layout *part = &layout->part[p];
-            bool takes = needs.q8 && sl__part_has_q8(part);
-            needs.q8_experts |= takes;
-            needs.q8_rows |= takes && !part->panels;
+            sl__rounding to = sl__part_rounding(layout, (sl__expert_part)p, activations);
+            needs.q8_experts |= to == SL_ROUND_Q8;
+            needs.q8_rows |= to == SL_ROUND_Q8 && !layout->part[p].panels;
+            needs.bf16_experts |= to == SL_ROUND_BF16;
         }
     }
     return needs;
@@ -286,8 +304,8 @@ size_t sl__scratch_layout(sl__scratch *scratch, const sl__model_desc *desc,
     scratch->mixed = floats(&c, tokens, desc->hidden);
     scratch->worker_floats = worker_floats(desc, needs);
     scratch->worker = floats(&c, threads, scratch->worker_floats);
-    if (needs->q8) scratch->q8_bytes = q8_bytes(desc, tokens);
-    scratch->q8 = take(&c, scratch->q8_bytes, 1);
+    if (needs->rounded) scratch->rounded_bytes = rounded_bytes(desc, tokens);
+    scratch->rounded = take(&c, scratch->rounded_bytes, 1);
     scratch->partials_floats = partials_floats(desc, context, threads);
     scratch->partials = floats(&c, 1, scratch->partials_floats);
     const sl__layer_desc widest = largest_layer(desc);

@@ -171,6 +171,91 @@ void sl__state_store(const sl__layer_state *state, const sl__layer_desc *layer, 
     }
 }
 
+/* ---- taking it apart ------------------------------------------------------------------------- */
+
+/* The first position of the first block that a token at `position` sees. */
+static uint32_t first_seen(const struct shape *shape, uint32_t position)
+{
+    if (shape->window == 0 || position < shape->window) return 0;
+    return (position - (shape->window - 1)) / SL_KV_BLOCK * SL_KV_BLOCK;
+}
+
+uint32_t sl__state_part_count(const sl__layer_desc *layer)
+{
+    const struct shape shape = shape_of(layer);
+    if (layer->mixer == SL_MIXER_DELTA) return 2;
+    return shape.value_dim > 0 ? 2 * shape.heads : shape.heads;
+}
+
+/* Of a block of the KV head that a part is of. */
+static uint64_t block_bytes(const struct shape *shape, sl_kv_type kv, uint32_t index)
+{
+    return index < shape->heads ? sl__kv_key_bytes(kv, shape->key_dim)
+                                : sl__kv_value_bytes(kv, shape->value_dim);
+}
+
+uint64_t sl__state_part_bytes(const sl__layer_desc *layer, sl_kv_type kv, uint32_t index,
+                              uint32_t position)
+{
+    const struct shape shape = shape_of(layer);
+    if (layer->mixer == SL_MIXER_DELTA) {
+        uint64_t floats = index == 0 ? delta_floats(&layer->delta) : conv_floats(&layer->delta);
+        return floats * sizeof(float);
+    }
+    uint64_t end = ((uint64_t)position + SL_KV_BLOCK - 1) / SL_KV_BLOCK;
+    uint64_t blocks = end - first_seen(&shape, position) / SL_KV_BLOCK;
+    return blocks * block_bytes(&shape, kv, index);
+}
+
+sl__state_part sl__state_part_of(const sl__layer_state *state, const sl__layer_desc *layer,
+                                 uint32_t index, uint32_t position)
+{
+    const struct shape shape = shape_of(layer);
+    sl__state_part part = {.bytes = sl__state_part_bytes(layer, state->kv, index, position)};
+    assert(index < sl__state_part_count(layer));
+    if (layer->mixer == SL_MIXER_DELTA) {
+        part.data = (char *)(index == 0 ? state->delta : state->conv);
+        return part;
+    }
+    uint32_t first = first_seen(&shape, position), head = index % shape.heads;
+    char *heads = index < shape.heads ? state->k + head * state->k_head_bytes
+                                      : state->v + head * state->v_head_bytes;
+    assert(first >= state->base);
+    part.data = heads + (first - state->base) / SL_KV_BLOCK *
+                            block_bytes(&shape, state->kv, index);
+    return part;
+}
+
+void sl__state_place(sl__layer_state *state, const sl__layer_desc *layer, uint32_t position)
+{
+    const struct shape shape = shape_of(layer);
+    state->base = first_seen(&shape, position);
+    assert(layer->mixer == SL_MIXER_DELTA || position - state->base <= state->rows);
+}
+
+void sl__state_blank(const sl__layer_state *state, const sl__layer_desc *layer, uint32_t position,
+                     const float *zeros)
+{
+    const struct shape shape = shape_of(layer);
+    size_t last = (position - state->base) / SL_KV_BLOCK;
+    for (uint32_t h = 0; h < shape.heads; h++) {
+        char *keys = state->k + h * state->k_head_bytes + last * block_bytes(&shape, state->kv, 0);
+        char *values = state->v ? state->v + h * state->v_head_bytes +
+                                      last * block_bytes(&shape, state->kv, shape.heads)
+                                : NULL;
+        for (uint32_t i = position % SL_KV_BLOCK; i > 0 && i < SL_KV_BLOCK; i++) {
+            sl__kv_store_key(state->kv, keys, i, zeros, shape.key_dim);
+            if (values) sl__kv_store_value(state->kv, values, i, zeros, shape.value_dim);
+        }
+    }
+}
+
+uint32_t sl__state_width(const sl__layer_desc *layer)
+{
+    const struct shape shape = shape_of(layer);
+    return shape.key_dim > shape.value_dim ? shape.key_dim : shape.value_dim;
+}
+
 uint64_t sl__state_token_bytes(const sl__layer_desc *layer, sl_kv_type kv)
 {
     const struct shape shape = shape_of(layer);

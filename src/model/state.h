@@ -57,6 +57,29 @@ void sl__state_store(const sl__layer_state *state, const sl__layer_desc *layer, 
 /* The blocks that the tokens are in. */
 uint32_t sl__state_blocks(uint32_t position, uint32_t tokens);
 
+/* ---- taking it apart ------------------------------------------------------------------------- */
+
+/* What is needed of a layer to go on at `position`, in parts that each lie together: of every KV
+ * head the blocks of keys that are still seen, then the same of values; or delta, then conv. */
+typedef struct sl__state_part {
+    char *data;
+    uint64_t bytes;
+} sl__state_part;
+uint32_t sl__state_part_count(const sl__layer_desc *layer);
+/* Bytes of each part at `position`, whose layer's state is not looked at. */
+uint64_t sl__state_part_bytes(const sl__layer_desc *layer, sl_kv_type kv, uint32_t index,
+                              uint32_t position);
+/* Part `index` of a state that is at `position`. */
+sl__state_part sl__state_part_of(const sl__layer_state *state, const sl__layer_desc *layer,
+                                 uint32_t index, uint32_t position);
+/* Makes the state one at `position` whose parts hold anything, to be filled. */
+void sl__state_place(sl__layer_state *state, const sl__layer_desc *layer, uint32_t position);
+/* Zeroes the places of the last block behind `position`, which hold what was there before. zeros:
+ * sl__state_width floats. */
+void sl__state_blank(const sl__layer_state *state, const sl__layer_desc *layer, uint32_t position,
+                     const float *zeros);
+uint32_t sl__state_width(const sl__layer_desc *layer);
+
 /* Bytes that a layer's state grows by with each token of context; a windowed cache does not. */
 uint64_t sl__state_token_bytes(const sl__layer_desc *layer, sl_kv_type kv);
 

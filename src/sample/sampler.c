@@ -34,6 +34,7 @@ struct sl_sampler {
     uint64_t random_state;
     uint8_t *seen;         /* [vocab_size] of SEEN and GENERATED; NULL where no penalty is on */
     float *penalised;      /* [vocab_size]; NULL likewise */
+    uint32_t *counts;      /* [vocab_size] of generated tokens; NULL: no frequency penalty */
     candidate *candidates; /* [candidate_room]; NULL when greedy */
     uint32_t candidate_room;
 };
@@ -82,6 +83,9 @@ static sl_status check_options(uint32_t vocab_size, const sl_sampler_options *op
     if (!isfinite(opt->presence_penalty))
         return SL_FAIL(err, SL_EINVAL, "sampler: presence_penalty %g is not finite",
                        (double)opt->presence_penalty);
+    if (!isfinite(opt->frequency_penalty))
+        return SL_FAIL(err, SL_EINVAL, "sampler: frequency_penalty %g is not finite",
+                       (double)opt->frequency_penalty);
     return SL_OK;
 }
 
@@ -98,10 +102,12 @@ sl_status sl_sampler_create(sl_sampler **out, uint32_t vocab_size, const sl_samp
     s->random_state = opt->seed;
 
     bool ok = true;
-    if (opt->repetition_penalty != 1.0f || opt->presence_penalty != 0.0f) {
+    bool frequency = opt->frequency_penalty != 0.0f;
+    if (opt->repetition_penalty != 1.0f || opt->presence_penalty != 0.0f || frequency) {
         s->seen = calloc(vocab_size, sizeof *s->seen);
         s->penalised = calloc(vocab_size, sizeof *s->penalised);
-        ok = s->seen && s->penalised;
+        if (frequency) s->counts = calloc(vocab_size, sizeof *s->counts);
+        ok = s->seen && s->penalised && (s->counts || !frequency);
     }
     if (opt->temperature > 0.0f) {
         s->candidate_room = vocab_size;
@@ -122,6 +128,7 @@ void sl_sampler_destroy(sl_sampler *s)
     if (!s) return;
     free(s->seen);
     free(s->penalised);
+    free(s->counts);
     free(s->candidates);
     free(s);
 }
@@ -129,7 +136,9 @@ void sl_sampler_destroy(sl_sampler *s)
 /* An id that the model has no logit for can never be chosen: there is nothing to penalise. */
 static void mark(sl_sampler *s, int32_t id, uint8_t marks)
 {
-    if (s->seen && id >= 0 && (uint32_t)id < s->vocab_size) s->seen[id] |= marks;
+    if (!s->seen || id < 0 || (uint32_t)id >= s->vocab_size) return;
+    s->seen[id] |= marks;
+    if (s->counts && marks & GENERATED) s->counts[id]++;
 }
 
 void sl_sampler_accept_prompt(sl_sampler *s, int32_t id)
@@ -147,7 +156,7 @@ static float clamp_to_float(double x)
 }
 
 /* A masked token stays masked; a penalty never turns a finite logit into an infinite one. */
-static float penalise(const sl_sampler_options *opt, float logit, uint8_t marks)
+static float penalise(const sl_sampler_options *opt, float logit, uint8_t marks, uint32_t count)
 {
     if (!isfinite(logit)) return logit;
     double x = (double)logit;
@@ -156,6 +165,7 @@ static float penalise(const sl_sampler_options *opt, float logit, uint8_t marks)
         x = (double)clamp_to_float(x > 0.0 ? x / penalty : x * penalty);
     }
     if (marks & GENERATED) x -= (double)opt->presence_penalty;
+    if (count > 0) x -= (double)opt->frequency_penalty * (double)count;
     return clamp_to_float(x);
 }
 
@@ -163,7 +173,9 @@ static const float *apply_penalties(sl_sampler *s, const float *logits)
 {
     if (!s->seen) return logits;
     for (uint32_t i = 0; i < s->vocab_size; i++)
-        s->penalised[i] = s->seen[i] ? penalise(&s->opt, logits[i], s->seen[i]) : logits[i];
+        s->penalised[i] = s->seen[i] ? penalise(&s->opt, logits[i], s->seen[i],
+                                                s->counts ? s->counts[i] : 0)
+                                     : logits[i];
     return s->penalised;
 }
 

@@ -7,7 +7,8 @@
  *     tokenizer.ggml.eos_token_id   ->  generation config: "eos_token_id"
  *
  * Experts of all architectures are three stacks a layer, [experts, rows, cols], named
- * mlp.experts.{gate,up,down}_proj, or two, gate_up_proj and down_proj, as some are published.
+ * mlp.experts.{gate,up,down}_proj, or two, gate_up_proj and down_proj, as some are published; in
+ * the oldest files one tensor each, as published.
  *
  * Converters do more than rename: where the numbers themselves differ from the published ones the
  * configuration says so, in the object "sluice_dialect", and goes on saying so in a pack:
@@ -15,6 +16,12 @@
  *     shifted_norms   norms that are published zero-centred hold 1 + w
  *     negative_decay  A_log holds −exp(A_log)
  *     tiled_heads     value heads lie in another order: head h reads key head h % key heads
+ *     adjacent_rope   rows of queries and keys lie so that channels 2i and 2i + 1 are a pair
+ *     split_qkvz      what is published as one interleaved in_proj_qkvz is in_proj_qkv, in_proj_z
+ *     split_kv_b      kv_b_proj is k_b_proj [heads, kv rank, nope], transposed, and v_b_proj
+ *                     [heads, value, kv rank]
+ *     split_gate_up   gate and up of experts, published as interleaved rows, are apart, and so are
+ *                     their biases: mlp.experts.{gate,up}_proj_bias
  */
 #ifndef SL_STORE_GGUF_ARCH_H
 #define SL_STORE_GGUF_ARCH_H
@@ -25,6 +32,7 @@
 
 #define SL_GGUF_NAME_MAX 192u /* room for a name of either kind */
 
+/* "%u" in both stands for the same number. */
 typedef struct sl__gguf_pair {
     const char *gguf, *published;
 } sl__gguf_pair;
@@ -40,7 +48,7 @@ typedef struct sl__gguf_setting {
     const char *key; /* behind "ARCHITECTURE." */
     const char *member;
     sl__gguf_kind kind;
-    bool optional;
+    bool optional; /* may be missing; 0 is as good as that */
 } sl__gguf_setting;
 
 /* A model in a GGUF file: its architecture and how many blocks are what. */
@@ -57,8 +65,15 @@ typedef struct sl__gguf_arch {
     const sl__gguf_pair *layer_tensors;   /* behind "blk.N." and "model.layers.N." */
     const sl__gguf_pair *draft_tensors;   /* behind "blk.N." of the first drafting block; published
                                            * ones are whole names */
+    /* Drafting blocks are published as layers after the last, which no family reads. */
+    bool drafts_follow;
     const sl__gguf_setting *settings;
+    const char *const *own_keys; /* those that finish reads; NULL: none */
     const char *const *stops; /* tokens that end a text, whether or not the file names them so */
+    uint32_t gating;          /* expert_gating_func of its models, 1 where it is 0 */
+    bool plain_weights; /* where the file does not say, weights of experts need not sum to 1 */
+    /* Refuses what the architecture's name stands for besides; NULL: nothing. */
+    sl_status (*check)(const sl__gguf_model *model, sl_error *err);
     /* Adds what no table says. NULL: nothing. */
     sl_status (*finish)(const sl__gguf_model *model, json_t *config, sl_error *err);
 } sl__gguf_arch;
@@ -93,6 +108,13 @@ sl_status sl__gguf_generation(const sl__gguf_model *model, json_t **out, sl_erro
 bool sl__gguf_has(const sl__gguf_model *model, const char *key);
 sl_status sl__gguf_get_int(const sl__gguf_model *model, const char *key, int64_t min, int64_t max,
                            int64_t *out, sl_error *err);
+/* A finite number. */
+sl_status sl__gguf_get_number(const sl__gguf_model *model, const char *key, double *out,
+                              sl_error *err);
+/* Sets config[member] to expert_feed_forward_length, or where that is missing to the
+ * feed_forward_length that stands for it. */
+sl_status sl__gguf_put_expert_width(const sl__gguf_model *model, json_t *config,
+                                    const char *member, sl_error *err);
 const sl__gguf_tensor *sl__gguf_layer_tensor(const sl__gguf_model *model, uint32_t layer,
                                              const char *name);
 /* Sets config[member], stealing value; SL_ENOMEM where value is NULL or there is no memory. */

@@ -1,4 +1,4 @@
-/* Qwen's architectures: qwen3moe (Qwen3-MoE) and qwen35moe (Qwen3.5-MoE).
+/* Qwen's architectures: qwen3moe (Qwen3-MoE), qwen35moe (Qwen3.5-MoE) and qwen3next (Qwen3-Next).
  *
  * qwen3moe is renamed and nothing else. Of qwen35moe the converter changes numbers, too:
  *
@@ -13,58 +13,33 @@
  * The heads stay in that order, in all tensors alike: they are as good as any other, as long as
  * head i reads key head i % nk. To turn the columns of ssm_out back would cut through quantised
  * blocks, which are wider than a head.
+ *
+ * In qwen3next norms and ssm_a are changed likewise, but value heads stay in order. attn_qkv and
+ * attn_gate have been made of the rows of in_proj_qkvz; older files have that one as it was, as
+ * ssm_in. in_proj_ba is left interleaved, as ssm_ba.
  */
 #include <inttypes.h>
 
 #include "base/fail.h"
-#include "store/gguf_arch.h"
-
-#define EXPERTS                                                                                    \
-    {"ffn_gate_inp.weight", "mlp.gate.weight"},                                                    \
-    {"ffn_gate_exps.weight", "mlp.experts.gate_proj"},                                             \
-    {"ffn_up_exps.weight", "mlp.experts.up_proj"},                                                 \
-    {"ffn_gate_up_exps.weight", "mlp.experts.gate_up_proj"},                                       \
-    {"ffn_down_exps.weight", "mlp.experts.down_proj"}
-
-#define DENSE                                                                                      \
-    {"ffn_gate.weight", "mlp.gate_proj.weight"},                                                   \
-    {"ffn_up.weight", "mlp.up_proj.weight"},                                                       \
-    {"ffn_down.weight", "mlp.down_proj.weight"}
-
-#define ATTENTION                                                                                  \
-    {"attn_norm.weight", "input_layernorm.weight"},                                                \
-    {"attn_q.weight", "self_attn.q_proj.weight"},                                                  \
-    {"attn_k.weight", "self_attn.k_proj.weight"},                                                  \
-    {"attn_v.weight", "self_attn.v_proj.weight"},                                                  \
-    {"attn_output.weight", "self_attn.o_proj.weight"},                                             \
-    {"attn_q_norm.weight", "self_attn.q_norm.weight"},                                             \
-    {"attn_k_norm.weight", "self_attn.k_norm.weight"}
+#include "store/gguf_arch_parts.h"
 
 #define SETTINGS                                                                                   \
-    {"context_length", "max_position_embeddings", SL_GGUF_KIND_INT, false},                        \
-    {"embedding_length", "hidden_size", SL_GGUF_KIND_INT, false},                                  \
-    {"attention.head_count", "num_attention_heads", SL_GGUF_KIND_INT, false},                      \
-    {"attention.head_count_kv", "num_key_value_heads", SL_GGUF_KIND_INT, false},                   \
-    {"attention.key_length", "head_dim", SL_GGUF_KIND_INT, false},                                 \
-    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", SL_GGUF_KIND_NUMBER, false},              \
-    {"rope.freq_base", "rope_theta", SL_GGUF_KIND_NUMBER, false},                                  \
-    {"expert_count", "num_experts", SL_GGUF_KIND_INT, false},                                      \
-    {"expert_used_count", "num_experts_per_tok", SL_GGUF_KIND_INT, false},                         \
-    {"expert_feed_forward_length", "moe_intermediate_size", SL_GGUF_KIND_INT, false}
+    SL_GGUF_MODEL, SL_GGUF_KV_HEADS, SL_GGUF_HEAD_DIM, SL_GGUF_EXPERTS_WIDTH,                      \
+        SL_GGUF_INT("expert_count", "num_experts")
 
 static const char *const stops[] = {"<|im_end|>", "<|endoftext|>", NULL};
 
 /* ---- qwen3moe -------------------------------------------------------------------------------- */
 
 static const sl__gguf_pair qwen3moe_tensors[] = {
-    ATTENTION, EXPERTS, DENSE, {"ffn_norm.weight", "post_attention_layernorm.weight"},
-    {NULL, NULL},
+    SL_GGUF_ATTENTION, SL_GGUF_QK_NORM,  SL_GGUF_ROUTER,         SL_GGUF_EXPERTS,
+    SL_GGUF_DENSE,     SL_GGUF_FFN_NORM, SL_GGUF_END_OF_TENSORS,
 };
 
 static const sl__gguf_setting qwen3moe_settings[] = {
     SETTINGS,
-    {"rope.dimension_count", "rotary_dim", SL_GGUF_KIND_INT, true},
-    {NULL, NULL, SL_GGUF_KIND_INT, false},
+    SL_GGUF_INT_OR("rope.dimension_count", "rotary_dim"),
+    SL_GGUF_END_OF_SETTINGS,
 };
 
 const sl__gguf_arch sl__gguf_qwen3moe = {
@@ -75,47 +50,51 @@ const sl__gguf_arch sl__gguf_qwen3moe = {
     .stops = stops,
 };
 
-/* ---- qwen35moe ------------------------------------------------------------------------------- */
+/* ---- qwen35moe, qwen3next -------------------------------------------------------------------- */
+
+#define HYBRID                                                                                     \
+    SL_GGUF_ATTENTION, SL_GGUF_QK_NORM, SL_GGUF_ROUTER, SL_GGUF_EXPERTS, SL_GGUF_DENSE,            \
+        SL_GGUF_POST_NORM, SL_GGUF_SHARED("mlp.shared_expert"),                                    \
+        {"ffn_gate_inp_shexp.weight", "mlp.shared_expert_gate.weight"},                            \
+        {"attn_qkv.weight", "linear_attn.in_proj_qkv.weight"},                                     \
+        {"attn_gate.weight", "linear_attn.in_proj_z.weight"},                                      \
+        {"ssm_conv1d.weight", "linear_attn.conv1d.weight"},                                        \
+        {"ssm_a", "linear_attn.A_log"},                                                            \
+        {"ssm_dt.bias", "linear_attn.dt_bias"},                                                    \
+        {"ssm_norm.weight", "linear_attn.norm.weight"},                                            \
+        {"ssm_out.weight", "linear_attn.out_proj.weight"}
 
 static const sl__gguf_pair qwen35moe_tensors[] = {
-    ATTENTION,
-    EXPERTS,
-    DENSE,
-    {"post_attention_norm.weight", "post_attention_layernorm.weight"},
-    {"attn_qkv.weight", "linear_attn.in_proj_qkv.weight"},
-    {"attn_gate.weight", "linear_attn.in_proj_z.weight"},
+    HYBRID,
     {"ssm_alpha.weight", "linear_attn.in_proj_a.weight"},
     {"ssm_beta.weight", "linear_attn.in_proj_b.weight"},
-    {"ssm_conv1d.weight", "linear_attn.conv1d.weight"},
-    {"ssm_a", "linear_attn.A_log"},
-    {"ssm_dt.bias", "linear_attn.dt_bias"},
-    {"ssm_norm.weight", "linear_attn.norm.weight"},
-    {"ssm_out.weight", "linear_attn.out_proj.weight"},
-    {"ffn_gate_inp_shexp.weight", "mlp.shared_expert_gate.weight"},
-    {"ffn_gate_shexp.weight", "mlp.shared_expert.gate_proj.weight"},
-    {"ffn_up_shexp.weight", "mlp.shared_expert.up_proj.weight"},
-    {"ffn_down_shexp.weight", "mlp.shared_expert.down_proj.weight"},
-    {NULL, NULL},
+    SL_GGUF_END_OF_TENSORS,
 };
 
-static const sl__gguf_pair qwen35moe_draft_tensors[] = {
+static const sl__gguf_pair qwen3next_tensors[] = {
+    HYBRID,
+    {"ssm_ba.weight", "linear_attn.in_proj_ba.weight"},
+    {"ssm_in.weight", "linear_attn.in_proj_qkvz.weight"}, /* older files: as it was published */
+    SL_GGUF_END_OF_TENSORS,
+};
+
+static const sl__gguf_pair draft_tensors[] = {
     {"nextn.eh_proj.weight", "mtp.fc.weight"},
     {"nextn.enorm.weight", "mtp.pre_fc_norm_embedding.weight"},
     {"nextn.hnorm.weight", "mtp.pre_fc_norm_hidden.weight"},
     {"nextn.shared_head_norm.weight", "mtp.norm.weight"},
-    {NULL, NULL},
+    SL_GGUF_END_OF_TENSORS,
 };
 
-static const sl__gguf_setting qwen35moe_settings[] = {
+static const sl__gguf_setting hybrid_settings[] = {
     SETTINGS,
-    {"rope.dimension_count", "rotary_dim", SL_GGUF_KIND_INT, false},
-    {"expert_shared_feed_forward_length", "shared_expert_intermediate_size", SL_GGUF_KIND_INT,
-     false},
-    {"ssm.conv_kernel", "linear_conv_kernel_dim", SL_GGUF_KIND_INT, false},
-    {"ssm.state_size", "linear_key_head_dim", SL_GGUF_KIND_INT, false},
-    {"ssm.group_count", "linear_num_key_heads", SL_GGUF_KIND_INT, false},
-    {"ssm.time_step_rank", "linear_num_value_heads", SL_GGUF_KIND_INT, false},
-    {NULL, NULL, SL_GGUF_KIND_INT, false},
+    SL_GGUF_INT("rope.dimension_count", "rotary_dim"),
+    SL_GGUF_INT("expert_shared_feed_forward_length", "shared_expert_intermediate_size"),
+    SL_GGUF_INT("ssm.conv_kernel", "linear_conv_kernel_dim"),
+    SL_GGUF_INT("ssm.state_size", "linear_key_head_dim"),
+    SL_GGUF_INT("ssm.group_count", "linear_num_key_heads"),
+    SL_GGUF_INT("ssm.time_step_rank", "linear_num_value_heads"),
+    SL_GGUF_END_OF_SETTINGS,
 };
 
 /* Which tensors a layer has says what it is; the interval among the keys is not needed. */
@@ -153,22 +132,48 @@ static sl_status put_value_dim(const sl__gguf_model *m, json_t *config, sl_error
                    m->set->files[0].path, m->arch->name, inner, heads);
 }
 
-static sl_status finish_qwen35moe(const sl__gguf_model *m, json_t *config, sl_error *err)
+static sl_status finish_hybrid(const sl__gguf_model *m, json_t *config, sl_error *err)
 {
     SL_TRY(put_layer_types(m, config, err));
     SL_TRY(put_value_dim(m, config, err));
     SL_TRY(sl__gguf_put(config, "mtp_num_hidden_layers", json_integer(m->drafts), err));
     SL_TRY(sl__gguf_put_dialect(config, "shifted_norms", err));
-    SL_TRY(sl__gguf_put_dialect(config, "negative_decay", err));
+    return sl__gguf_put_dialect(config, "negative_decay", err);
+}
+
+static sl_status finish_qwen35moe(const sl__gguf_model *m, json_t *config, sl_error *err)
+{
+    SL_TRY(finish_hybrid(m, config, err));
     return sl__gguf_put_dialect(config, "tiled_heads", err);
+}
+
+/* The first linear layer speaks for all. */
+static sl_status finish_qwen3next(const sl__gguf_model *m, json_t *config, sl_error *err)
+{
+    uint32_t i = 0;
+    SL_TRY(finish_hybrid(m, config, err));
+    while (i < m->layers && !sl__gguf_layer_tensor(m, i, "ssm_a"))
+        i++;
+    if (sl__gguf_layer_tensor(m, i, "ssm_in.weight")) return SL_OK;
+    return sl__gguf_put_dialect(config, "split_qkvz", err);
 }
 
 const sl__gguf_arch sl__gguf_qwen35moe = {
     .name = "qwen35moe",
     .model_type = "qwen3_5_moe_text",
     .layer_tensors = qwen35moe_tensors,
-    .draft_tensors = qwen35moe_draft_tensors,
-    .settings = qwen35moe_settings,
+    .draft_tensors = draft_tensors,
+    .settings = hybrid_settings,
     .stops = stops,
     .finish = finish_qwen35moe,
+};
+
+const sl__gguf_arch sl__gguf_qwen3next = {
+    .name = "qwen3next",
+    .model_type = "qwen3_next",
+    .layer_tensors = qwen3next_tensors,
+    .draft_tensors = draft_tensors,
+    .settings = hybrid_settings,
+    .stops = stops,
+    .finish = finish_qwen3next,
 };

@@ -62,11 +62,18 @@ sl_status sl__gguf_get_int(const sl__gguf_model *m, const char *key, int64_t min
                    m->set->files[0].path, found->name, *out, min, max);
 }
 
+/* name: in full. */
 static sl_status get_number(const sl__gguf_model *m, const char *name, double *out, sl_error *err)
 {
     SL_TRY(sl__gguf_number(m->set, name, out, err));
     if (isfinite(*out)) return SL_OK;
     return SL_FAIL(err, SL_EFORMAT, "%s: %s: is not a finite number", m->set->files[0].path, name);
+}
+
+sl_status sl__gguf_get_number(const sl__gguf_model *m, const char *key, double *out, sl_error *err)
+{
+    char name[KEY_MAX];
+    return get_number(m, key_of(m, key, name), out, err);
 }
 
 const sl__gguf_tensor *sl__gguf_layer_tensor(const sl__gguf_model *m, uint32_t layer,
@@ -107,9 +114,11 @@ static sl_status put_setting(const sl__gguf_model *m, const sl__gguf_setting *s,
     switch (s->kind) {
     case SL_GGUF_KIND_INT:
         SL_TRY(sl__gguf_get_int(m, s->key, 0, UINT32_MAX, &whole, err));
+        if (s->optional && whole == 0) return SL_OK;
         return sl__gguf_put(config, s->member, json_integer(whole), err);
     case SL_GGUF_KIND_NUMBER:
         SL_TRY(get_number(m, name, &number, err));
+        if (s->optional && number == 0) return SL_OK;
         return sl__gguf_put(config, s->member, json_real(number), err);
     default:
         SL_TRY(sl__gguf_bool(m->set, name, &truth, err));
@@ -117,29 +126,73 @@ static sl_status put_setting(const sl__gguf_model *m, const sl__gguf_setting *s,
     }
 }
 
-/* Keys that may hold 0 or this number; others ask for what no family of these does. */
+/* Keys that may hold 0 or this number, where the architecture does not read them: others ask for
+ * what no family of these does. */
 static const struct fixed {
     const char *key;
     double value;
 } fixed[] = {
-    {"attention.clamp_kqv", 0},   {"attention.scale", 0},          {"attention.sliding_window", 0},
-    {"embedding_scale", 1},       {"expert_gating_func", 1},       {"expert_group_count", 1},
-    {"expert_weights_scale", 1},  {"final_logit_softcapping", 0},  {"logit_scale", 1},
-    {"residual_scale", 1},        {"rope.scaling.attn_factor", 1},
+    {"attention.clamp_kqv", 0},
+    {"attention.scale", 0},
+    {"attention.sliding_window", 0},
+    {"attention.temperature_scale", 0},
+    {"attn_logit_softcapping", 0},
+    {"embedding_scale", 1},
+    {"expert_group_count", 1},
+    {"expert_weights_scale", 1},
+    {"final_logit_softcapping", 0},
+    {"logit_scale", 1},
+    {"moe_every_n_layers", 1},
+    {"residual_scale", 1},
+    {"rope.scale_linear", 1},
+    {"rope.scaling.attn_factor", 1},
+    {"rope.scaling.yarn_attn_factor", 1},
+    {"rope.scaling.yarn_log_multiplier", 0},
+    {"router_logit_softcapping", 0},
 };
+
+static sl_status check_number(const sl__gguf_model *m, const char *key, double allowed,
+                              sl_error *err)
+{
+    char name[KEY_MAX];
+    double value;
+    if (!sl__gguf_has(m, key)) return SL_OK;
+    SL_TRY(get_number(m, key_of(m, key, name), &value, err));
+    if (value == 0 || value == allowed) return SL_OK;
+    return SL_FAIL(err, SL_EUNSUPPORTED, "%s: %s: %g is not supported", m->set->files[0].path, name,
+                   value);
+}
+
+static const sl__gguf_setting *find_setting(const sl__gguf_model *m, const char *key)
+{
+    for (const sl__gguf_setting *s = m->arch->settings; s->key; s++)
+        if (strcmp(s->key, key) == 0) return s;
+    return NULL;
+}
+
+static bool is_read(const sl__gguf_model *m, const char *key)
+{
+    for (const char *const *own = m->arch->own_keys; own && *own; own++)
+        if (strcmp(*own, key) == 0) return true;
+    return find_setting(m, key) != NULL;
+}
 
 static sl_status check_fixed(const sl__gguf_model *m, sl_error *err)
 {
-    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
-        char name[KEY_MAX];
-        double value;
-        if (!sl__gguf_has(m, fixed[i].key)) continue;
-        SL_TRY(get_number(m, key_of(m, fixed[i].key, name), &value, err));
-        if (value == 0 || value == fixed[i].value) continue;
-        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: %s: %g is not supported", m->set->files[0].path,
-                       name, value);
-    }
-    return SL_OK;
+    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
+        if (!is_read(m, fixed[i].key)) SL_TRY(check_number(m, fixed[i].key, fixed[i].value, err));
+    return check_number(m, "expert_gating_func", m->arch->gating ? m->arch->gating : 1, err);
+}
+
+/* How much of YaRN's mix of frequencies is meant: all of it here, and 0 is not that. */
+static sl_status check_mix(const sl__gguf_model *m, sl_error *err)
+{
+    static const char key[] = "rope.scaling.yarn_ext_factor";
+    double part = 1;
+    if (sl__gguf_has(m, key)) SL_TRY(sl__gguf_get_number(m, key, &part, err));
+    if (part == 1) return SL_OK;
+    return SL_FAIL(err, SL_EUNSUPPORTED, "%s: %s.%s: %g is not supported", m->set->files[0].path,
+                   m->arch->name, key, part);
 }
 
 /* rope.scaling: a type, "none" where it is absent; a factor alone is the oldest one, "linear". */
@@ -167,12 +220,21 @@ static sl_status put_rope_scaling(const sl__gguf_model *m, json_t *config, sl_er
                        m->set->files[0].path, key_of(m, "rope.scaling.type", name),
                        (int)(size < 60 ? size : 60), type);
     }
+    SL_TRY(check_mix(m, err));
     json_t *scaling = json_object();
-    SL_TRY(sl__gguf_put(config, "rope_scaling", scaling, err));
+    SL_TRY(sl__gguf_put(config, "rope_scaling", scaling, err)); /* finish may add to it */
     SL_TRY(sl__gguf_put(scaling, "rope_type", json_string("yarn"), err));
     for (size_t i = 0; i < sizeof yarn / sizeof yarn[0]; i++)
         SL_TRY(put_setting(m, &yarn[i], scaling, err));
     return SL_OK;
+}
+
+sl_status sl__gguf_put_expert_width(const sl__gguf_model *m, json_t *config, const char *member,
+                                    sl_error *err)
+{
+    sl__gguf_setting width = {"expert_feed_forward_length", member, SL_GGUF_KIND_INT, false};
+    if (!sl__gguf_has(m, width.key)) width.key = "feed_forward_length";
+    return put_setting(m, &width, config, err);
 }
 
 /* A layer without a router is a dense one. */
@@ -209,13 +271,21 @@ static sl_status put_from_tensors(const sl__gguf_model *m, json_t *config, sl_er
     return put_dense_layers(m, config, err);
 }
 
-/* Heads of values are as wide as those of keys in all of these. */
+/* Heads of values are as wide as those of keys wherever those have a width of their own. */
 static sl_status check_value_length(const sl__gguf_model *m, sl_error *err)
 {
+    static const char keys[] = "attention.key_length", values[] = "attention.value_length";
     int64_t key, value;
-    if (!sl__gguf_has(m, "attention.value_length")) return SL_OK;
-    SL_TRY(sl__gguf_get_int(m, "attention.key_length", 0, UINT32_MAX, &key, err));
-    SL_TRY(sl__gguf_get_int(m, "attention.value_length", 0, UINT32_MAX, &value, err));
+    if (!is_read(m, keys) || !sl__gguf_has(m, values)) return SL_OK;
+    SL_TRY(sl__gguf_get_int(m, values, 0, UINT32_MAX, &value, err));
+    if (sl__gguf_has(m, keys)) {
+        SL_TRY(sl__gguf_get_int(m, keys, 0, UINT32_MAX, &key, err));
+    } else {
+        int64_t width, heads;
+        SL_TRY(sl__gguf_get_int(m, "embedding_length", 1, UINT32_MAX, &width, err));
+        SL_TRY(sl__gguf_get_int(m, "attention.head_count", 1, UINT32_MAX, &heads, err));
+        key = width / heads;
+    }
     if (key == value) return SL_OK;
     return SL_FAIL(err, SL_EUNSUPPORTED,
                    "%s: %s.attention.value_length: %" PRId64 ", but keys have %" PRId64,
@@ -230,8 +300,7 @@ static sl_status fill_config(const sl__gguf_model *m, json_t *config, sl_error *
     SL_TRY(sl__gguf_put(config, "num_hidden_layers", json_integer(m->layers), err));
     for (const sl__gguf_setting *s = m->arch->settings; s->key; s++)
         SL_TRY(put_setting(m, s, config, err));
-    /* Where the file does not say, every architecture here takes weights that sum to 1. */
-    SL_TRY(sl__gguf_put(config, "norm_topk_prob", json_true(), err));
+    SL_TRY(sl__gguf_put(config, "norm_topk_prob", json_boolean(!m->arch->plain_weights), err));
     SL_TRY(put_setting(m, &norm, config, err));
     SL_TRY(check_fixed(m, err));
     SL_TRY(check_value_length(m, err));
@@ -283,7 +352,7 @@ static sl_status put_stops(const sl__gguf_model *m, json_t *config, sl_error *er
         const char *text;
         size_t size;
         sl__gguf_string_at(m->set, tokens, i, &text, &size);
-        if (size < 3 || text[0] != '<') continue;
+        if (size < 3 || (text[0] != '<' && text[0] != '[')) continue;
         for (const char *const *stop = m->arch->stops; *stop; stop++) {
             if (strlen(*stop) == size && memcmp(*stop, text, size) == 0)
                 SL_TRY(add_stop(stops, (int64_t)i, err));

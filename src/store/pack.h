@@ -29,7 +29,15 @@ typedef struct sl__pack_tensor_plan {
     uint32_t dims;
     uint64_t shape[SL_STORE_DIMS_MAX];
     bool panels; /* in panels (base/panels.h): two dimensions, sl__dtype_has_panels */
+    /* Of types with planes, which are tensors of the plan too: NAME#scales, NAME#biases. */
+    sl__scaling scaling;
 } sl__pack_tensor_plan;
+
+/* How the planes of a part lie; a zeroed one: as the type alone says. */
+typedef struct sl__part_planes {
+    sl__scaling scaling;
+    uint32_t first; /* the first row's number in its group of rows; 0 in packs */
+} sl__part_planes;
 
 typedef struct sl__pack_layer_plan {
     uint32_t layer;        /* MTP layers follow the others */
@@ -37,6 +45,7 @@ typedef struct sl__pack_layer_plan {
     sl__dtype dtype[SL_PART_COUNT];
     uint32_t rows[SL_PART_COUNT], cols[SL_PART_COUNT];
     bool panels[SL_PART_COUNT];
+    sl__part_planes planes[SL_PART_COUNT]; /* zeroed: as the types say */
 } sl__pack_layer_plan;
 
 typedef struct sl__pack_plan {

@@ -45,6 +45,16 @@ static json_t *whole(json_t *obj, bool ok)
     return NULL;
 }
 
+static json_t *scaling_json(const sl__scaling *scaling)
+{
+    json_t *obj = json_object();
+    bool ok = obj && put(obj, "dtype", json_string(sl__dtype_name(scaling->type))) &&
+              put(obj, "group", int_json(scaling->group)) &&
+              put(obj, "group_rows", int_json(scaling->group_rows)) &&
+              put(obj, "biases", json_boolean(scaling->biases));
+    return whole(obj, ok);
+}
+
 static json_t *tensor_json(const sl__pack_tensor_plan *t, uint64_t offset, uint64_t bytes)
 {
     json_t *obj = json_object(), *shape = json_array();
@@ -53,6 +63,7 @@ static json_t *tensor_json(const sl__pack_tensor_plan *t, uint64_t offset, uint6
     ok = ok && put(obj, "name", json_string(t->name));
     ok = ok && put(obj, "dtype", json_string(sl__dtype_name(t->dtype)));
     if (t->panels) ok = ok && put(obj, "layout", json_string(SL_PACK_PANELS));
+    if (sl__has_planes(&t->scaling)) ok = ok && put(obj, "scaling", scaling_json(&t->scaling));
     ok = ok && json_object_set(obj, "shape", shape) == 0;
     json_decref(shape);
     ok = ok && put(obj, "offset", int_json(offset)) && put(obj, "bytes", int_json(bytes)) &&
@@ -69,10 +80,15 @@ static json_t *part_json(const sl__matrix_layout *part, const char *role)
               put(obj, "offset", int_json(part->offset)) &&
               put(obj, "row_bytes", int_json(part->row_bytes));
     if (part->panels) ok = ok && put(obj, "layout", json_string(SL_PACK_PANELS));
+    const sl__scaling own = sl__dtype_scaling(part->dtype);
+    if (part->rows > 0 && !sl__scaling_equal(&part->scaling, &own)) {
+        ok = ok && put(obj, "scaling", scaling_json(&part->scaling));
+    }
     if (part->scale_row_bytes > 0) {
         ok = ok && put(obj, "scales_offset", int_json(part->scales_offset)) &&
              put(obj, "scale_row_bytes", int_json(part->scale_row_bytes));
     }
+    if (part->scaling.biases) ok = ok && put(obj, "biases_offset", int_json(part->biases_offset));
     return whole(obj, ok);
 }
 
@@ -156,7 +172,7 @@ static sl_status compose_layers(const sl__pack_plan *plan, const char *path, jso
             return SL_FAIL(err, SL_EINVAL, "%s: twice, or out of order", where);
         }
         SL_TRY(sl__expert_layout_init(&layout, l->expert_count, l->dtype, l->rows, l->cols,
-                                      l->panels, where, err));
+                                      l->panels, l->planes, where, err));
         sl__pack_layer_name(l->layer, name);
         if (!push(layers, layer_json(l->layer, &layout)) ||
             !put_file(files, file_json(name, sl__pack_layer_bytes(&layout)))) {

@@ -33,6 +33,21 @@ bool sl__tensor_bytes(sl__dtype dtype, bool panels, uint32_t dims, const uint64_
     return true;
 }
 
+static bool is_power_of_2(uint32_t n)
+{
+    return n > 0 && (n & (n - 1)) == 0;
+}
+
+bool sl__scaling_fits(sl__dtype dtype, const sl__scaling *scaling)
+{
+    const sl__scaling own = sl__dtype_scaling(dtype);
+    if (!sl__dtype_has_planes(dtype)) return !sl__has_planes(scaling);
+    if (sl__has_planes(&own)) return sl__scaling_equal(scaling, &own);
+    bool floats = scaling->type == SL_F32 || scaling->type == SL_F16 || scaling->type == SL_BF16;
+    return floats && scaling->group >= 16 && is_power_of_2(scaling->group) &&
+           is_power_of_2(scaling->group_rows) && !(scaling->biases && dtype == SL_F8_E4M3);
+}
+
 uint64_t sl__part_bytes(const sl__matrix_layout *part)
 {
     return sl__stored_rows(part->panels, part->rows) * part->row_bytes;
@@ -40,7 +55,9 @@ uint64_t sl__part_bytes(const sl__matrix_layout *part)
 
 uint64_t sl__part_scale_bytes(const sl__matrix_layout *part)
 {
-    return part->rows * part->scale_row_bytes;
+    if (part->rows == 0 || !sl__has_planes(&part->scaling)) return 0;
+    return sl__scaling_rows(&part->scaling, (uint64_t)part->first + part->rows) *
+           part->scale_row_bytes;
 }
 
 /* Places a part behind *end and moves it. False where no matrix has such a size. */
@@ -54,13 +71,15 @@ static bool place_part(sl__matrix_layout *part, uint64_t *end)
         return false;
     }
     part->offset = *end;
-    /* At most 2^50 a plane, and scales are fewer than codes: far from an overflow. */
+    /* At most 2^50 a plane, and scales are few bytes a code: far from an overflow. */
     bool fits = sl__align_u64(end, *end + bytes, SL_PACK_PART_ALIGN);
-    part->scaling = sl__dtype_scaling(part->dtype);
     if (sl__has_planes(&part->scaling)) {
         part->scale_row_bytes = sl__scaling_row_bytes(&part->scaling, part->cols);
         part->scales_offset = *end;
         fits = fits && sl__align_u64(end, *end + sl__part_scale_bytes(part), SL_PACK_PART_ALIGN);
+        part->biases_offset = part->scaling.biases ? *end : 0;
+        uint64_t biases = part->scaling.biases ? sl__part_scale_bytes(part) : 0;
+        fits = fits && sl__align_u64(end, *end + biases, SL_PACK_PART_ALIGN);
     }
     assert(fits);
     return true;
@@ -70,7 +89,8 @@ sl_status sl__expert_layout_init(sl__expert_layout *out, uint32_t expert_count,
                                  const sl__dtype dtype[SL_PART_COUNT],
                                  const uint32_t rows[SL_PART_COUNT],
                                  const uint32_t cols[SL_PART_COUNT],
-                                 const bool panels[SL_PART_COUNT], const char *where,
+                                 const bool panels[SL_PART_COUNT],
+                                 const sl__part_planes planes[SL_PART_COUNT], const char *where,
                                  sl_error *err)
 {
     if (expert_count == 0 || expert_count > SL_PACK_EXPERTS_MAX) {
@@ -92,6 +112,15 @@ sl_status sl__expert_layout_init(sl__expert_layout *out, uint32_t expert_count,
         *part = (sl__matrix_layout){.dtype = dtype[p], .rows = rows[p], .cols = cols[p],
                                     .panels = panels && panels[p], .offset = end};
         if (p == SL_PART_UP && rows[p] == 0 && cols[p] == 0) continue; /* absent */
+        part->scaling = sl__dtype_scaling(dtype[p]);
+        if (planes && sl__has_planes(&planes[p].scaling)) {
+            part->scaling = planes[p].scaling;
+            part->first = planes[p].first;
+        }
+        if (!sl__scaling_fits(dtype[p], &part->scaling)) {
+            return SL_FAIL(err, SL_EFORMAT, "%s: %s is %s, which has no such scales", where,
+                           sl__part_name[p], sl__dtype_name(dtype[p]));
+        }
         if (!place_part(part, &end)) {
             return SL_FAIL(err, SL_EFORMAT, "%s: %s is %u x %u, which no matrix is", where,
                            sl__part_name[p], rows[p], cols[p]);

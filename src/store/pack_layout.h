@@ -2,7 +2,7 @@
  * reader checks by them: the same functions on both sides of the disk.
  *
  *     record       [ gate rows | pad | up rows | pad | down rows | pad ]  parts 64-aligned, pads 0
- *                  (of a type with a plane of scales, each part is [ codes | pad | scales | pad ])
+ *                  (of a type with planes a part is [ codes | pad | scales | pad | biases | pad ])
  *     experts file record · spare · record · spare …                      stride 4096-aligned
  *     resident.bin tensor · pad · tensor · pad …                         64-aligned, no other holes
  */
@@ -31,17 +31,22 @@ extern const char *const sl__part_name[SL_PART_COUNT]; /* "gate", "up", "down" *
 bool sl__tensor_bytes(sl__dtype dtype, bool panels, uint32_t dims, const uint64_t *shape,
                       uint64_t *bytes);
 
+/* Whether matrices of the type can have such planes; with none for a type without. */
+bool sl__scaling_fits(sl__dtype dtype, const sl__scaling *scaling);
+
 /* Lays out a record of straight matrices; UP may be absent (0 x 0). panels: which lie in panels;
- * NULL: none. `where` opens the message ("PATH: layer 3"). Types that are no weights, or have no
- * panels and shall have, and sizes that are 0 or beyond all bounds, are errors. */
+ * NULL: none; planes: NULL: as the types say. `where` opens the message ("PATH: layer 3"). Types
+ * that are no weights, or have no panels or planes and shall have, and sizes that are 0 or beyond
+ * all bounds, are errors. */
 sl_status sl__expert_layout_init(sl__expert_layout *out, uint32_t expert_count,
                                  const sl__dtype dtype[SL_PART_COUNT],
                                  const uint32_t rows[SL_PART_COUNT],
                                  const uint32_t cols[SL_PART_COUNT],
-                                 const bool panels[SL_PART_COUNT], const char *where,
+                                 const bool panels[SL_PART_COUNT],
+                                 const sl__part_planes planes[SL_PART_COUNT], const char *where,
                                  sl_error *err);
 
-/* Used bytes of a part's rows, and of its plane of scales; the layout was made by
+/* Used bytes of a part's rows, and of each of its planes; the layout was made by
  * sl__expert_layout_init, nothing overflows. */
 uint64_t sl__part_bytes(const sl__matrix_layout *part);
 uint64_t sl__part_scale_bytes(const sl__matrix_layout *part);

@@ -4,14 +4,18 @@
  *
  *     {"format", "version", "source", "config", "generation_config", "provenance",
  *      "files":   [{"name", "bytes", "xxh3"}]               sorted by name; xxh3: small files only
- *      "tensors": [{"name", "dtype", "layout", "shape", "offset", "bytes", "xxh3"}]   by offset
+ *      "tensors": [{"name", "dtype", "layout", "scaling", "shape", "offset",           by offset
+ *                   "bytes", "xxh3"}]
  *      "layers":  [{"layer", "file", "experts", "record_bytes", "stride",      in order of layer
- *                   "parts": [{"role", "dtype", "layout", "rows", "cols", "offset", "row_bytes",
- *                              "scales_offset", "scale_row_bytes"}],   the last two: where needed
+ *                   "parts": [{"role", "dtype", "layout", "scaling", "rows", "cols", "offset",
+ *                              "row_bytes", "scales_offset", "scale_row_bytes",
+ *                              "biases_offset"}],                the last three: where needed
  *                   "xxh3": 16 digits a record}]
  *      "self"}
  *
- * "layout" is "panels", or not there: rows. Members that are not named here are ignored (but
+ * "layout" is "panels", or not there: rows. "scaling", of types with planes that do not say it
+ * themselves, is {"dtype", "group", "group_rows", "biases"}; the planes of a tensor are the tensors
+ * NAME#scales and NAME#biases. Members that are not named here are ignored (but
  * covered by "self").
  */
 #include "store/pack_manifest.h"
@@ -193,6 +197,23 @@ static sl_status get_layout(const json_t *entry, const char *where, bool *panels
                    layout);
 }
 
+/* How the planes of a matrix lie: what "scaling" says, or where it is not there, the type. */
+static sl_status get_scaling(const json_t *entry, const char *where, sl__dtype dtype,
+                             sl__scaling *out, sl_error *err)
+{
+    *out = sl__dtype_scaling(dtype);
+    if (sl__json_has(entry, "scaling")) {
+        const json_t *scaling = json_object_get(entry, "scaling");
+        SL_TRY(get_dtype(scaling, where, &out->type, err));
+        SL_TRY(sl__json_u32(scaling, "group", where, 1, UINT32_MAX, &out->group, err));
+        SL_TRY(sl__json_u32(scaling, "group_rows", where, 1, UINT32_MAX, &out->group_rows, err));
+        SL_TRY(sl__json_bool(scaling, "biases", where, &out->biases, err));
+    }
+    if (sl__scaling_fits(dtype, out)) return SL_OK;
+    return SL_FAIL(err, SL_EFORMAT, "%s: scaling: %s has no such scales", where,
+                   sl__dtype_name(dtype));
+}
+
 static sl_status parse_shape(sl__tensor *t, const json_t *entry, const char *where, sl_error *err)
 {
     const json_t *shape = NULL;
@@ -220,12 +241,9 @@ static sl_status parse_tensor(sl__pack_manifest *m, const json_t *entry, const c
     if (name[0] == '\0') return SL_FAIL(err, SL_EFORMAT, "%s: the name is empty", where);
     snprintf(where, sizeof where, "%s: tensor %.300s", path, name);
     SL_TRY(get_dtype(entry, where, &t->dtype, err));
-    if (sl__dtype_has_planes(t->dtype)) {
-        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: dtype: %s is for experts only", where,
-                       sl__dtype_name(t->dtype));
-    }
     SL_TRY(parse_shape(t, entry, where, err));
     SL_TRY(get_layout(entry, where, &t->panels, err));
+    SL_TRY(get_scaling(entry, where, t->dtype, &t->scaling, err));
     if (t->panels && (t->dims != 2 || !sl__dtype_has_panels(t->dtype))) {
         return SL_FAIL(err, SL_EFORMAT, "%s: layout: there are no panels of this type and shape",
                        where);
@@ -279,6 +297,7 @@ static sl_status parse_parts(const json_t *entry, uint32_t experts, const char *
     sl__dtype dtype[SL_PART_COUNT];
     uint32_t rows[SL_PART_COUNT], cols[SL_PART_COUNT];
     bool panels[SL_PART_COUNT];
+    sl__part_planes planes[SL_PART_COUNT] = {0};
     SL_TRY(get_array(entry, "parts", where, SL_PART_COUNT, SL_PART_COUNT, &parts, err));
     for (size_t p = 0; p < SL_PART_COUNT; p++) {
         const json_t *part = json_array_get(parts, p);
@@ -293,8 +312,11 @@ static sl_status parse_parts(const json_t *entry, uint32_t experts, const char *
         uint32_t least = p == SL_PART_UP ? 0 : 1;
         SL_TRY(sl__json_u32(part, "rows", where, least, UINT32_MAX, &rows[p], err));
         SL_TRY(sl__json_u32(part, "cols", where, least, UINT32_MAX, &cols[p], err));
+        if (rows[p] == 0) continue; /* absent */
+        SL_TRY(get_scaling(part, where, dtype[p], &planes[p].scaling, err));
     }
-    SL_TRY(sl__expert_layout_init(layout, experts, dtype, rows, cols, panels, where, err));
+    SL_TRY(sl__expert_layout_init(layout, experts, dtype, rows, cols, panels, planes, where,
+                                  err));
     for (size_t p = 0; p < SL_PART_COUNT; p++) {
         const json_t *part = json_array_get(parts, p);
         SL_TRY(expect(part, "offset", where, layout->part[p].offset, err));
@@ -302,6 +324,8 @@ static sl_status parse_parts(const json_t *entry, uint32_t experts, const char *
         if (layout->part[p].scale_row_bytes == 0) continue;
         SL_TRY(expect(part, "scales_offset", where, layout->part[p].scales_offset, err));
         SL_TRY(expect(part, "scale_row_bytes", where, layout->part[p].scale_row_bytes, err));
+        if (!layout->part[p].scaling.biases) continue;
+        SL_TRY(expect(part, "biases_offset", where, layout->part[p].biases_offset, err));
     }
     SL_TRY(expect(entry, "record_bytes", where, layout->record_bytes, err));
     return expect(entry, "stride", where, sl__pack_stride(layout), err);

@@ -44,7 +44,7 @@ uint64_t sl__pack_plan_bytes(const sl__pack_plan *plan)
         const sl__pack_layer_plan *l = &plan->layers[i];
         sl__expert_layout layout;
         if (sl__expert_layout_init(&layout, l->expert_count, l->dtype, l->rows, l->cols,
-                                   l->panels, "plan", NULL) != SL_OK ||
+                                   l->panels, l->planes, "plan", NULL) != SL_OK ||
             !sl__add_u64(&total, total, layout.record_bytes * layout.expert_count)) {
             return UINT64_MAX;
         }
@@ -259,6 +259,9 @@ static bool pads_are_zero(const sl__expert_layout *layout, const unsigned char *
         if (part->scale_row_bytes == 0) continue;
         zero = zero && all_zero(record, end, part->scales_offset);
         end = part->scales_offset + sl__part_scale_bytes(part);
+        if (!part->scaling.biases) continue;
+        zero = zero && all_zero(record, end, part->biases_offset);
+        end = part->biases_offset + sl__part_scale_bytes(part);
     }
     return zero && all_zero(record, end, layout->record_bytes);
 }

@@ -10,7 +10,7 @@
 #include "base/json.h"
 #include "store/pack_layout.h"
 #include "store/pack_manifest.h"
-#include "store/store_private.h"
+#include "store/store_names.h"
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
@@ -124,10 +124,13 @@ const char *sl__store_folder(const sl__store *store) { return store->folder; }
 
 const char *sl__store_format(const sl__store *store)
 {
-    static const char *const names[] = {[SL_STORE_CHECKPOINT] = "safetensors",
-                                        [SL_STORE_PACK] = "pack",
-                                        [SL_STORE_GGUF] = "gguf"};
-    return names[store->kind];
+    static const char *const flavours[] = {[SL_FLAVOUR_PLAIN] = "safetensors",
+                                           [SL_FLAVOUR_MLX] = "mlx",
+                                           [SL_FLAVOUR_FP8] = "fp8",
+                                           [SL_FLAVOUR_MXFP4] = "mxfp4",
+                                           [SL_FLAVOUR_COMPRESSED] = "compressed-tensors"};
+    if (store->kind == SL_STORE_CHECKPOINT) return flavours[store->flavour];
+    return store->kind == SL_STORE_PACK ? "pack" : "gguf";
 }
 
 const sl__config *sl__store_config(const sl__store *store) { return &store->config; }
@@ -174,6 +177,12 @@ const char *sl__store_name_in_file(const sl__store *store, const char *name,
                                    char out[SL_STORE_NAME_MAX])
 {
     _Static_assert(SL_STORE_NAME_MAX == SL_GGUF_NAME_MAX, "room for names");
+    const sl__tensor *tensor = sl__store_find(store, name);
+    if (tensor && tensor->stored) return tensor->stored;
+    if (store->stripped && !tensor) {
+        snprintf(out, SL_STORE_NAME_MAX, SL_MLX_PREFIX "%s", name);
+        return out;
+    }
     if (store->kind != SL_STORE_GGUF || !store->gguf.arch) return name;
     return sl__gguf_name_of(&store->gguf, name, out) ? out : name;
 }

@@ -6,10 +6,11 @@
  *
  *     record in memory:  [ gate rows | pad | up rows | pad | down rows | pad ]   parts 64-aligned
  *     extents on disk:   1 in a pack, 2 in a fused checkpoint (gate and up adjoin), 3 when apart
- *                        and in a GGUF file
+ *                        and in a GGUF file, 9 in an MLX folder
  *
- * A part of a type with a plane of scales is two planes, [ codes | pad | scales | pad ], and two
- * extents. Where gate and up are one matrix it is the part GATE, and UP is absent: 0 x 0.
+ * A part of a type with planes (base/rows.h) is [ codes | pad | scales | pad | biases | pad ], and
+ * an extent for each. Where gate and up are one matrix it is the part GATE, and UP is absent: 0 x
+ * 0.
  *
  * A store is immutable after opening and binding, except for its "verified" marks and direct
  * descriptors, which are atomic.
@@ -34,13 +35,20 @@ typedef struct sl__extent {
     uint64_t dst;    /* offset in the record; 0 for a tensor */
 } sl__extent;
 
+/* A matrix with planes is one tensor under its published name, whose shape counts weights; its
+ * planes are tensors of their own as well, called NAME#scales and NAME#biases whatever the file
+ * calls them. Where only the model knows how many weights a row of packed codes holds (MLX,
+ * compressed-tensors) dtype is the words' (u32, i32) until sl__store_settle. */
 typedef struct sl__tensor {
     const char *name;
+    const char *stored; /* in the file; NULL: the same */
     sl__dtype dtype;
     uint32_t dims;
     uint64_t shape[SL_STORE_DIMS_MAX];
+    sl__scaling scaling;                    /* of types with planes; [.., rows, cols] of shape */
+    const struct sl__tensor *scales, *biases; /* NULL: none */
     bool panels;       /* lies in panels (base/panels.h); only in packs */
-    sl__extent extent;
+    sl__extent extent; /* of the codes alone */
     bool has_checksum; /* packs */
     uint64_t checksum; /* of the whole extent */
 } sl__tensor;
@@ -59,7 +67,9 @@ typedef struct sl__matrix_layout {
     uint64_t row_bytes;
     sl__scaling scaling;      /* of types with planes */
     uint64_t scales_offset;   /* in the record, of types with planes; else 0 */
+    uint64_t biases_offset;   /* likewise, where there are any */
     uint64_t scale_row_bytes; /* 0: no such plane */
+    uint32_t first;           /* the first row's number in its group of rows; 0 in packs */
     bool transposed;          /* lies as [in, out]; only in checkpoints */
     bool panels;              /* lies in panels (base/panels.h); only in packs */
 } sl__matrix_layout;
@@ -72,13 +82,11 @@ typedef struct sl__expert_layout {
 } sl__expert_layout;
 
 /* One matrix of one expert in a checkpoint: rows [first_row, first_row + rows) of a tensor seen as
- * [product of the leading dimensions, last dimension]. With scales it is MXFP4 as published: the
- * tensor is u8 [..., rows, cols/32, 16], its scales u8 [..., rows, cols/32]. */
+ * [product of the leading dimensions, last dimension]. */
 typedef struct sl__expert_piece {
     const sl__tensor *tensor;
     uint64_t first_row;
-    const sl__tensor *scales; /* NULL: the tensor's own type */
-    bool transposed;          /* lies as [in, out]: its rows are the matrix's columns */
+    bool transposed; /* lies as [in, out]: its rows are the matrix's columns; none with planes is */
 } sl__expert_piece;
 
 typedef struct sl__store sl__store;
@@ -89,7 +97,8 @@ sl_status sl__store_open(sl__store **out, const char *path, sl_error *err);
 void sl__store_close(sl__store *store); /* NULL is allowed */
 
 bool sl__store_is_pack(const sl__store *store);
-const char *sl__store_format(const sl__store *store); /* "pack", "safetensors", "gguf" */
+/* "pack", "safetensors", "mlx", "fp8", "mxfp4", "compressed-tensors", "gguf" */
+const char *sl__store_format(const sl__store *store);
 const char *sl__store_path(const sl__store *store); /* as given to open */
 const char *sl__store_folder(const sl__store *store); /* where config.json and its neighbours lie */
 
@@ -112,6 +121,19 @@ bool sl__store_has_template(const sl__store *store); /* of either kind */
 size_t sl__store_tensor_count(const sl__store *store);
 const sl__tensor *sl__store_tensor_at(const sl__store *store, size_t i); /* sorted by name */
 const sl__tensor *sl__store_find(const sl__store *store, const char *name); /* NULL: none */
+
+/* Says how many weights a row of a tensor of packed codes holds, from which its type and its groups
+ * follow; they are checked against each other and against what the configuration says. Does nothing
+ * for one that needs no saying, or is not there. Errors name the file and the tensor. */
+sl_status sl__store_settle(sl__store *store, const char *name, uint64_t cols, sl_error *err);
+
+/* "[2, 3]", for messages; out. */
+const char *sl__tensor_show_shape(const sl__tensor *tensor, char *out, size_t size);
+/* Bytes of a tensor with its planes. */
+uint64_t sl__tensor_all_bytes(const sl__tensor *tensor);
+/* The row of the planes that has the scales of row `row` of a tensor, seen as [product of the
+ * leading dimensions, last dimension]; *first: its number in that group of rows. */
+uint64_t sl__tensor_plane_row(const sl__tensor *tensor, uint64_t row, uint32_t *first);
 
 /* How the file itself calls the tensor of a published name, for messages: name, or out. */
 #define SL_STORE_NAME_MAX 192u

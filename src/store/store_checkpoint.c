@@ -6,7 +6,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "format/safetensors.h"
-#include "store/store_private.h"
+#include "store/store_names.h"
 
 #define GENERATION_BYTES_MAX ((uint64_t)1 << 20)
 
@@ -22,7 +22,7 @@ static sl_status open_files(sl__store *s, const sl__st_set *set, sl_error *err)
 }
 
 /* Names are copied into one block: the set and its own tables are freed after opening. */
-static sl_status copy_tensors(sl__store *s, const sl__st_set *set, sl_error *err)
+sl_status sl__store_take_tensors(sl__store *s, const sl__st_set *set, sl_error *err)
 {
     size_t name_bytes = 0;
     for (size_t i = 0; i < set->tensor_count; i++) name_bytes += strlen(set->tensors[i].name) + 1;
@@ -71,7 +71,9 @@ sl_status sl__store_open_checkpoint(sl__store *store, sl_error *err)
     sl__st_set set = {0};
     SL_TRY(sl__st_open(&set, store->path, err));
     sl_status status = open_files(store, &set, err);
-    if (status == SL_OK) status = copy_tensors(store, &set, err);
+    if (status == SL_OK) status = sl__store_take_tensors(store, &set, err);
+    if (status == SL_OK) status = sl__store_take_names(store, err);
+    if (status == SL_OK) status = sl__store_join_planes(store, err);
     sl__st_close(&set);
     return status;
 }

@@ -58,14 +58,14 @@ static sl_status check_bound(const sl__store *s, uint32_t layer, uint32_t expert
     return SL_OK;
 }
 
-/* Rows [first_row, first_row + rows) must lie inside a tensor whose last `trailing` dimensions are
- * one row of row_bytes. */
-static sl_status check_rows(const sl__store *s, const sl__tensor *t, uint32_t trailing,
-                            uint64_t first_row, uint32_t rows, uint64_t row_bytes, sl_error *err)
+/* Rows [first_row, first_row + rows) must lie inside a tensor whose last dimension is a row of
+ * row_bytes. */
+static sl_status check_rows(const sl__store *s, const sl__tensor *t, uint64_t first_row,
+                            uint32_t rows, uint64_t row_bytes, sl_error *err)
 {
     const char *path = sl__store_file_path(s, t->extent.file);
     uint64_t total = 1, end;
-    for (uint32_t d = 0; d + trailing < t->dims; d++) {
+    for (uint32_t d = 0; d + 1 < t->dims; d++) {
         if (!sl__mul_u64(&total, total, t->shape[d])) total = 0; /* the reader refused such */
     }
     if (!sl__add_u64(&end, first_row, rows) || end > total) {
@@ -90,36 +90,19 @@ static sl_status check_last(const sl__store *s, const sl__tensor *t, uint32_t le
                    (unsigned long long)actual, (unsigned long long)last);
 }
 
-/* Blocks u8 [..., rows, cols/32, 16] and scales u8 [..., rows, cols/32]. */
-static sl_status check_mxfp4(const sl__store *s, const sl__expert_piece *piece,
-                             const sl__matrix_layout *part, sl_error *err)
+/* The planes of a piece: they were compared with their tensor. All experts begin in the same row of
+ * a group of rows. */
+static sl_status check_planes(const sl__store *s, const sl__expert_piece *piece,
+                              const sl__matrix_layout *part, sl_error *err)
 {
-    const sl__tensor *t = piece->tensor, *scales = piece->scales;
-    const char *path = sl__store_file_path(s, t->extent.file);
-    if (t->dtype != SL_U8 || (scales->dtype != SL_U8 && scales->dtype != SL_F8_E8M0)) {
-        const sl__tensor *wrong = t->dtype != SL_U8 ? t : scales;
-        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: tensor %s: %s where mxfp4 has u8",
-                       sl__store_file_path(s, wrong->extent.file), wrong->name,
-                       sl__dtype_name(wrong->dtype));
-    }
-    uint32_t blocks = part->cols / SL_MX_GROUP;
-    if (part->cols % SL_MX_GROUP != 0) {
-        return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: rows of %u are no whole number of blocks",
-                       path, t->name, part->cols);
-    }
-    SL_TRY(check_last(s, t, 3, SL_MX_GROUP / 2, err));
-    if (t->shape[t->dims - 2] != blocks) {
-        return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: %llu blocks a row; expected %u", path,
-                       t->name, (unsigned long long)t->shape[t->dims - 2], blocks);
-    }
-    SL_TRY(check_last(s, scales, 2, blocks, err));
-    SL_TRY(check_rows(s, t, 2, piece->first_row, part->rows, part->row_bytes, err));
-    return check_rows(s, scales, 1, piece->first_row, part->rows, part->scale_row_bytes, err);
-}
-
-static sl__dtype piece_dtype(const sl__expert_piece *piece)
-{
-    return piece->scales ? SL_MXFP4 : piece->tensor->dtype;
+    const sl__tensor *t = piece->tensor;
+    uint32_t first;
+    (void)sl__tensor_plane_row(t, piece->first_row, &first);
+    if (sl__scaling_equal(&t->scaling, &part->scaling) && first == part->first) return SL_OK;
+    char shown[SL_STORE_NAME_MAX];
+    return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: its scales lie otherwise than other experts'",
+                   sl__store_file_path(s, t->extent.file),
+                   sl__store_name_in_file(s, t->name, shown));
 }
 
 /* A piece must lie inside its tensor, and be of the type of its fellows. part: rows, cols and dtype
@@ -130,19 +113,20 @@ static sl_status check_piece(const sl__store *s, const sl__expert_piece *piece,
     const sl__tensor *t = piece->tensor;
     const char *path = sl__store_file_path(s, t->extent.file);
     char shown[SL_STORE_NAME_MAX];
-    sl__dtype dtype = piece_dtype(piece);
-    assert(piece->transposed == part->transposed && !(piece->scales && piece->transposed));
-    if (dtype >= SL_DTYPE_COUNT || (sl__dtype_has_planes(dtype) && !piece->scales)) {
+    sl__dtype dtype = t->dtype;
+    assert(piece->transposed == part->transposed && !(t->scales && piece->transposed));
+    if (dtype >= SL_DTYPE_COUNT || (sl__dtype_has_planes(dtype) && !t->scales)) {
         return SL_FAIL(err, SL_EUNSUPPORTED, "%s: tensor %s: %s is no type of expert weights", path,
                        sl__store_name_in_file(s, t->name, shown), sl__dtype_name(dtype));
     }
     if (dtype != part->dtype) {
         return SL_FAIL(err, SL_EFORMAT, "%s: tensor %s: %s where other experts have %s", path,
-                       t->name, sl__dtype_name(dtype), sl__dtype_name(part->dtype));
+                       sl__store_name_in_file(s, t->name, shown), sl__dtype_name(dtype),
+                       sl__dtype_name(part->dtype));
     }
-    if (piece->scales) return check_mxfp4(s, piece, part, err);
     SL_TRY(check_last(s, t, 2, part->cols, err));
-    return check_rows(s, t, 1, piece->first_row, part->rows, part->row_bytes, err);
+    SL_TRY(check_rows(s, t, piece->first_row, part->rows, part->row_bytes, err));
+    return t->scales ? check_planes(s, piece, part, err) : SL_OK;
 }
 
 static sl_status check_pieces(const sl__store *s, const sl__expert_layout *layout,
@@ -166,13 +150,15 @@ static sl_status make_layout(const sl__store *s, sl__expert_layout *layout, uint
 {
     sl__dtype dtype[SL_PART_COUNT];
     uint32_t lying_rows[SL_PART_COUNT], lying_cols[SL_PART_COUNT];
+    sl__part_planes planes[SL_PART_COUNT];
     char where[512];
     snprintf(where, sizeof where, "%.400s: layer %u", s->path, layer);
     if (expert_count == 0) return SL_FAIL(err, SL_EINVAL, "%s: no experts", where);
     for (int p = 0; p < SL_PART_COUNT; p++) {
         bool absent = rows[p] == 0 && cols[p] == 0;
         bool transposed = !absent && pieces[p].transposed;
-        dtype[p] = absent ? dtype[SL_PART_GATE] : piece_dtype(&pieces[p]);
+        dtype[p] = absent ? dtype[SL_PART_GATE] : pieces[p].tensor->dtype;
+        planes[p] = (sl__part_planes){.first = 0};
         lying_rows[p] = transposed ? cols[p] : rows[p];
         lying_cols[p] = transposed ? rows[p] : cols[p];
         if (absent) continue;
@@ -180,12 +166,15 @@ static sl_status make_layout(const sl__store *s, sl__expert_layout *layout, uint
         sl__matrix_layout part = {.dtype = dtype[p], .rows = lying_rows[p], .cols = lying_cols[p],
                                   .transposed = transposed};
         if (!sl__dtype_row_bytes(dtype[p], part.cols, &part.row_bytes)) part.row_bytes = 0;
-        part.scaling = sl__dtype_scaling(dtype[p]);
-        part.scale_row_bytes = sl__scaling_row_bytes(&part.scaling, part.cols);
+        if (pieces[p].tensor->scales) {
+            planes[p].scaling = part.scaling = pieces[p].tensor->scaling;
+            (void)sl__tensor_plane_row(pieces[p].tensor, pieces[p].first_row, &part.first);
+            planes[p].first = part.first;
+        }
         SL_TRY(check_piece(s, &pieces[p], &part, err));
     }
-    SL_TRY(sl__expert_layout_init(layout, expert_count, dtype, lying_rows, lying_cols, NULL, where,
-                                  err));
+    SL_TRY(sl__expert_layout_init(layout, expert_count, dtype, lying_rows, lying_cols, NULL, planes,
+                                  where, err));
     for (int p = 0; p < SL_PART_COUNT; p++)
         layout->part[p].transposed = layout->part[p].rows > 0 && pieces[p].transposed;
     return SL_OK;
@@ -240,6 +229,18 @@ static uint32_t add_rows(sl__extent *out, uint32_t count, const sl__tensor *tens
     return count + 1;
 }
 
+static uint32_t add_planes(sl__extent *out, uint32_t count, const sl__expert_piece *piece,
+                           const sl__matrix_layout *part)
+{
+    uint32_t first, rows = (uint32_t)(sl__part_scale_bytes(part) / part->scale_row_bytes);
+    uint64_t row = sl__tensor_plane_row(piece->tensor, piece->first_row, &first);
+    count = add_rows(out, count, piece->tensor->scales, row, rows, part->scale_row_bytes,
+                     part->scales_offset);
+    if (!part->scaling.biases) return count;
+    return add_rows(out, count, piece->tensor->biases, row, rows, part->scale_row_bytes,
+                    part->biases_offset);
+}
+
 uint32_t sl__store_expert_extents(const sl__store *store, uint32_t layer, uint32_t expert,
                                   sl__extent out[SL_EXPERT_EXTENTS_MAX])
 {
@@ -257,28 +258,57 @@ uint32_t sl__store_expert_extents(const sl__store *store, uint32_t layer, uint32
         if (part->rows == 0) continue;
         count = add_rows(out, count, piece->tensor, piece->first_row, part->rows, part->row_bytes,
                          part->offset);
-        if (!piece->scales) continue;
-        count = add_rows(out, count, piece->scales, piece->first_row, part->rows,
-                         part->scale_row_bytes, part->scales_offset);
+        if (sl__has_planes(&part->scaling)) count = add_planes(out, count, piece, part);
     }
     return count;
 }
 
-/* A scale of 255 is NaN, and would make a NaN of every sum that it is in. */
+/* Whether a number of a plane is none. */
+static bool has_nan(sl__dtype type, const void *plane, uint64_t bytes)
+{
+    const unsigned char *p = plane;
+    uint16_t half;
+    uint32_t word;
+    switch (type) {
+    case SL_F8_E8M0: return memchr(p, 255, (size_t)bytes) != NULL;
+    case SL_F32:
+        for (uint64_t i = 0; i < bytes; i += sizeof word) {
+            memcpy(&word, p + i, sizeof word);
+            if ((word & 0x7fffffffu) > 0x7f800000u) return true;
+        }
+        return false;
+    default:
+        assert(type == SL_BF16 || type == SL_F16);
+        for (uint64_t i = 0; i < bytes; i += sizeof half) {
+            memcpy(&half, p + i, sizeof half);
+            if ((half & 0x7fffu) > (type == SL_BF16 ? 0x7f80u : 0x7c00u)) return true;
+        }
+        return false;
+    }
+}
+
+/* A scale or a bias that is NaN would make a NaN of every sum that it is in. */
 static sl_status check_scales(const sl__store *store, uint32_t layer, uint32_t expert,
                               const void *record, sl_error *err)
 {
     const sl__store_layer *l = bound(store, layer);
     for (uint32_t p = 0; p < SL_PART_COUNT; p++) {
         const sl__matrix_layout *part = &l->layout.part[p];
-        size_t bytes = (size_t)sl__part_scale_bytes(part);
-        if (bytes == 0 || !memchr((const char *)record + part->scales_offset, 255, bytes)) continue;
+        if (part->rows == 0 || !sl__has_planes(&part->scaling)) continue;
+        uint64_t bytes = sl__part_scale_bytes(part);
+        const char *at = record, *what = "scale";
+        bool bad = has_nan(part->scaling.type, at + part->scales_offset, bytes);
+        if (!bad && part->scaling.biases) {
+            bad = has_nan(part->scaling.type, at + part->biases_offset, bytes);
+            what = "bias";
+        }
+        if (!bad) continue;
         uint32_t file = l->file;
         if (!sl__store_is_pack(store)) {
-            file = l->pieces[(size_t)expert * SL_PART_COUNT + p].scales->extent.file;
+            file = l->pieces[(size_t)expert * SL_PART_COUNT + p].tensor->scales->extent.file;
         }
-        return SL_FAIL(err, SL_ENUMERIC, "%s: layer %u, expert %u: a scale of %s is NaN",
-                       sl__store_file_path(store, file), layer, expert, sl__part_name[p]);
+        return SL_FAIL(err, SL_ENUMERIC, "%s: layer %u, expert %u: a %s of %s is NaN",
+                       sl__store_file_path(store, file), layer, expert, what, sl__part_name[p]);
     }
     return SL_OK;
 }

@@ -88,6 +88,7 @@ sl_status sl__store_open_pack(sl__store *store, sl_error *err)
     SL_TRY(bind_layers(store, err));
     store->tensors = store->manifest.tensors;
     store->tensor_count = store->manifest.tensor_count;
+    SL_TRY(sl__store_join_planes(store, err));
     /* These were read into tables; as JSON they take megabytes. */
     static const char *const read_members[] = {"config", "files", "tensors", "layers"};
     for (size_t i = 0; i < sizeof read_members / sizeof read_members[0]; i++) {

@@ -35,15 +35,26 @@ typedef enum sl__store_kind {
     SL_STORE_GGUF,
 } sl__store_kind;
 
+/* Whose conventions a checkpoint follows. */
+typedef enum sl__store_flavour {
+    SL_FLAVOUR_PLAIN,
+    SL_FLAVOUR_MLX,
+    SL_FLAVOUR_FP8,
+    SL_FLAVOUR_MXFP4,      /* gpt-oss */
+    SL_FLAVOUR_COMPRESSED, /* compressed-tensors */
+} sl__store_flavour;
+
 struct sl__store {
     char path[SL_PATH_MAX], folder[SL_PATH_MAX];
     sl__store_kind kind;
+    sl__store_flavour flavour; /* of a checkpoint */
+    bool stripped;             /* MLX: names in the file begin with SL_MLX_PREFIX */
     sl__config config;
     json_t *generation; /* owned; NULL: none */
     const char *generation_path;
     sl__store_file *files; /* [file_count] */
     uint32_t file_count;
-    const sl__tensor *tensors; /* [tensor_count], sorted by name */
+    sl__tensor *tensors; /* [tensor_count], sorted by name */
     size_t tensor_count;
     sl__store_layer *layers; /* [layer_count], by layer number; malloc'd, grows while binding */
     uint32_t layer_count;
@@ -64,6 +75,10 @@ sl_status sl__store_take_files(sl__store *store, uint32_t count, sl_error *err);
 /* Opens file i of the table; its size must be the one that the headers were checked against. */
 sl_status sl__store_open_file(sl__store *store, uint32_t i, const char *path, uint64_t bytes,
                               sl_error *err);
+
+/* Finds the planes of all tensors that have any, by their names, and checks their shapes where
+ * those of the codes are known. */
+sl_status sl__store_join_planes(sl__store *store, sl_error *err);
 
 void sl__store_unmap(sl__store *store); /* all that sl__store_map has mapped */
 

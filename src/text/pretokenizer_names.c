@@ -63,6 +63,7 @@ static const named known[] = {
     {"qwen2", 0, true, {QWEN("\\p{L}", "\\p{L}", "\\p{N}|")}},
     {"qwen35", 0, true, {QWEN("[\\p{L}\\p{M}]", "\\p{L}\\p{M}", "\\p{N}|")}},
     {"glm4", 0, false, {QWEN("\\p{L}", "\\p{L}", "\\p{N}{1,3}|")}},
+    {"chatglm-bpe", 0, false, {QWEN("\\p{L}", "\\p{L}", "\\p{N}{1,3}|")}}, /* glm4's older name */
     {"llama-bpe", SL__TOK_IGNORE_MERGES, false, {QWEN("\\p{L}", "\\p{L}", "\\p{N}{1,3}|")}},
     {"gpt-4o", SL__TOK_IGNORE_MERGES, false, {O200K}},
     {"minimax-m2", SL__TOK_IGNORE_MERGES, false, {O200K}},

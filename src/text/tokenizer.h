@@ -77,6 +77,20 @@ sl_status sl__tokenizer_compile(const sl_tokenizer *tok, void **data, size_t *si
 sl_status sl__tokenizer_parse_compiled(sl_tokenizer **out, const void *data, size_t size,
                                        const char *path, sl_error *err);
 
+/* What tokens stand for, each on its own. */
+typedef struct sl__speller sl__speller;
+typedef enum sl__spelled {
+    SL__SPELLED_HOLE,    /* there is no such token */
+    SL__SPELLED_TEXT,    /* bytes, not always whole characters */
+    SL__SPELLED_ADDED,   /* added: its text as written */
+    SL__SPELLED_SPECIAL, /* added and special; the unknown token */
+} sl__spelled;
+/* Borrows tok. SL_EUNSUPPORTED where a token alone has no meaning. */
+sl_status sl__speller_create(sl__speller **out, const sl_tokenizer *tok, sl_error *err);
+void sl__speller_destroy(sl__speller *speller); /* NULL is allowed */
+/* id is below the vocabulary's size; *text is borrowed until the next call. */
+sl__spelled sl__speller_spell(sl__speller *speller, uint32_t id, const char **text, size_t *size);
+
 uint64_t sl__tokenizer_footprint(const sl_tokenizer *tok); /* bytes of heap, for the memory plan */
 
 #endif

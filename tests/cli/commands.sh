@@ -209,6 +209,19 @@ good seed run "$model" -p "$prompt" -n 12 --temp 1 --seed 7
 good seed.again run "$model" -p "$prompt" -n 12 --temp 1 --seed 7
 same seed seed.again
 good zero run "$model" -p "$prompt" -n 0
+printf '{"type":"array","items":{"enum":["a",7]},"minItems":2,"maxItems":2}' >"$tmp/schema"
+for seed in 1 2 3; do
+    good held run "$model" -p "$prompt" --temp 1 --seed $seed --json-schema "$tmp/schema"
+    tr -d " \n\t" <"$tmp/held" | grep -Eqx "\[(\"a\"|7),(\"a\"|7)\]" ||
+        fail "--json-schema gives $(cat "$tmp/held")"
+    grep -q 'ended where the JSON is complete' "$tmp/held.err" || fail "--json-schema does not end"
+done
+good json run "$model" -p "$prompt" -n 5 --json
+tr -d ' \n\t' <"$tmp/json" | grep -q '^{' || fail "--json gives $(cat "$tmp/json")"
+printf '{"pattern":"x"}' >"$tmp/schema"
+bad '*/schema: json_schema: #: the keyword "pattern" is not supported' \
+    run "$model" -p "$prompt" --json-schema "$tmp/schema"
+bad '*/missing: *' run "$model" -p "$prompt" --json-schema "$tmp/missing"
 [ ! -s "$tmp/zero" ] || fail "run -n 0 writes text"
 if [ "$experts" -gt 1 ]; then
     good fewer run "$model" -p "$prompt" -n 4 --greedy --experts-per-token $((experts - 1))

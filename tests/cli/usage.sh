@@ -5,7 +5,7 @@ sluice=$1
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/sluice-usage.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 export XDG_CACHE_HOME=$tmp/cache
-unset SLUICE_DEMO
+unset SLUICE_DEMO HF_HOME HF_HUB_CACHE HUGGINGFACE_HUB_CACHE
 checks=0
 failures=0
 
@@ -44,7 +44,7 @@ usage() {
 
 # ---- help and version
 
-commands=(run inspect pack tokenize detokenize render logits 'eval nll' probe cpu bench synth
+commands=(run inspect pull pack tokenize detokenize render logits 'eval nll' probe cpu bench synth
     'trace record' 'trace inspect' 'trace simulate')
 
 call --version
@@ -104,9 +104,17 @@ usage "unknown command 'xxxx*" "$(printf 'x%.0s' $(seq 3000))"
 usage "inspect: too few arguments*sluice inspect MODEL*" inspect
 usage "tokenize: too few arguments*" tokenize --json
 usage "detokenize: too few arguments*" detokenize
+usage "run: give one of --json and --json-schema*" run -p x --json --json-schema y
 usage "logits: too few arguments*" logits --ids a --out b
 usage "eval nll: too few arguments*" eval nll --ids a
 usage "pack: too few arguments*" pack src
+usage "pull: too few arguments*" pull
+usage "pull: 'name' is no name of the form ORG/NAME*" pull name
+usage "pull: '../etc' is no name of the form ORG/NAME*" pull ../etc
+usage "pull: 'a/b/c' is no name of the form ORG/NAME*" pull a/b/c
+usage "pull: --connections takes a number from 1 to 64, not '65'*" pull a/b --connections 65
+expect 1 "a/b: no such file, and no such model in the hub's cache: 'sluice pull a/b' *" \
+    inspect a/b
 usage "synth: too few arguments*" synth --like tiny
 usage "inspect: superfluous argument 'b'*" inspect a b
 usage "run: superfluous argument 'b'*" run a b -p x
@@ -181,6 +189,7 @@ for number in 0 -1 inf; do
         run m -p x --repetition-penalty "$number"
 done
 usage "run: --presence-penalty takes a number, not 'x'*" run m -p x --presence-penalty x
+usage "run: --frequency-penalty takes a number, not 'x'*" run m -p x --frequency-penalty x
 usage "run: --seed takes a whole number, not '18446744073709551616'*" \
     run m -p x --seed 18446744073709551616
 for word in '' al alll 'all|first' None; do

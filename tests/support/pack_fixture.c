@@ -24,10 +24,13 @@ void pack_fixture_init(pack_fixture *f)
     f->generation = json_pack("{s:b, s:[i,i]}", "do_sample", 1, "eos_token_id", 3, 4);
     f->provenance = json_pack("{s:s}", "tool", "test");
     MUST(f->config && f->generation && f->provenance);
-    f->tensors[0] = (sl__pack_tensor_plan){"norm.weight", SL_F32, 1, {5}, false};
-    f->tensors[1] = (sl__pack_tensor_plan){"embed.weight", SL_BF16, 2, {7, 3}, false};
-    f->tensors[2] = (sl__pack_tensor_plan){"q.weight", SL_Q8, 2, {4, 70}, true};
-    f->tensors[3] = (sl__pack_tensor_plan){"scale", SL_F32, 0, {0}, false};
+    f->tensors[0] = (sl__pack_tensor_plan){
+        .name = "norm.weight", .dtype = SL_F32, .dims = 1, .shape = {5}};
+    f->tensors[1] = (sl__pack_tensor_plan){
+        .name = "embed.weight", .dtype = SL_BF16, .dims = 2, .shape = {7, 3}};
+    f->tensors[2] = (sl__pack_tensor_plan){
+        .name = "q.weight", .dtype = SL_Q8, .dims = 2, .shape = {4, 70}, .panels = true};
+    f->tensors[3] = (sl__pack_tensor_plan){.name = "scale", .dtype = SL_F32};
     f->layers[0] = (sl__pack_layer_plan){
         .layer = 0, .expert_count = 3, .dtype = {SL_BF16, SL_BF16, SL_BF16}, .rows = {5, 5, 7},
         .cols = {7, 7, 5}};
@@ -83,9 +86,10 @@ uint8_t *pack_fixture_record(const sl__expert_layout *layout, uint32_t layer, ui
             uint64_t seed = 1000u + layer * 100u + expert * 10u + (unsigned)p;
             record[part->offset + b] = byte_at(seed, b);
         }
-        for (uint64_t b = 0; b < part->rows * part->scale_row_bytes; b++) {
+        for (uint64_t b = 0; b < sl__part_scale_bytes(part); b++) {
             /* Any scale but NaN. */
             record[part->scales_offset + b] = byte_at(layer + expert + 50u, b) % 255u;
+            if (part->scaling.biases) record[part->biases_offset + b] = (uint8_t)b % 127u;
         }
     }
     return record;

@@ -5,6 +5,7 @@
 void sl__kern_neon(sl__kern *kern)
 {
     sl__kern_neon_matmul(kern);
+    sl__kern_neon_bf16(kern);
     sl__kern_neon_panels(kern);
     sl__kern_neon_rows(kern);
     sl__kern_neon_panels_q8(kern);

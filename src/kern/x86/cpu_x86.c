@@ -14,10 +14,15 @@
 
 #define LEAF1_ECX_OSXSAVE (1u << 27)
 
+/* "AuthenticAMD", and what was made after its plans. */
+#define LEAF0_EBX_AMD   0x68747541u
+#define LEAF0_EBX_HYGON 0x6f677948u
+
 void sl__x86_leaves_read(sl__x86_leaves *leaves)
 {
     unsigned a, b, c, d;
     memset(leaves, 0, sizeof *leaves);
+    if (__get_cpuid(0, &a, &b, &c, &d)) leaves->leaf0_ebx = b;
     if (__get_cpuid(1, &a, &b, &c, &d)) leaves->leaf1_ecx = c;
     if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
         leaves->leaf7_ebx = b;
@@ -68,6 +73,12 @@ uint64_t sl__x86_features(const sl__x86_leaves *leaves, bool granted)
         bool kept = (leaves->xcr0 & all[i].xcr0) == all[i].xcr0;
         bool usable = all[i].xcr0 != XCR0_TILES || granted;
         if ((value >> all[i].bit & 1) && kept && usable) features |= SL_CPU_BIT(all[i].feature);
+    }
+    /* Intel's take four times as long for such a product as for a multiply-add of floats, of which
+     * it replaces two: slower than making floats of the pairs. AMD's take as long as for one. */
+    const bool amd = leaves->leaf0_ebx == LEAF0_EBX_AMD || leaves->leaf0_ebx == LEAF0_EBX_HYGON;
+    if (amd && (features & SL_CPU_BIT(SL_CPU_AVX512BF16))) {
+        features |= SL_CPU_BIT(SL_CPU_FAST_BF16);
     }
     return features;
 }

@@ -11,6 +11,7 @@ typedef struct sl__x86_leaves {
     uint32_t leaf7_ebx, leaf7_ecx, leaf7_edx; /* 0 where there is no leaf 7, likewise below */
     uint32_t leaf7_1_eax;
     uint64_t xcr0; /* the registers that the system keeps; 0 where it says nothing */
+    uint32_t leaf0_ebx; /* the first four letters of who made it */
 } sl__x86_leaves;
 
 void sl__x86_leaves_read(sl__x86_leaves *leaves);

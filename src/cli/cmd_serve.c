@@ -1,0 +1,151 @@
+/* sluice serve: the model behind an HTTP endpoint, until Ctrl-C. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/fail.h"
+#include "cli/cli.h"
+#include "cli/net.h"
+#include "server/server.h"
+
+#define SESSIONS 4u
+#define CONTEXT  16384u /* where nothing is said and memory allows it */
+
+typedef struct serve {
+    const char *model, *name;
+    cli_engine_options engine_options;
+    sl__server_options options;
+    uint32_t port;
+    sl_engine *engine;
+    sl_template *tmpl;
+    sl__server *server;
+} serve;
+
+/* The last part of a path, without what may follow a dot. */
+static const char *name_of(const char *path, char *out, size_t size)
+{
+    const char *end = path + strlen(path);
+    while (end > path + 1 && end[-1] == '/')
+        end--;
+    const char *begin = end;
+    while (begin > path && begin[-1] != '/')
+        begin--;
+    snprintf(out, size, "%.*s", (int)(end - begin), begin);
+    return out;
+}
+
+/* No template: completions of text alone. */
+static sl_status open_template(serve *s, sl_error *err)
+{
+    sl_error why = {0};
+    sl_status status = sl_template_open(&s->tmpl, s->model, &why);
+    if (status == SL_OK) return SL_OK;
+    if (status != SL_EIO) return SL_FAIL(err, status, "%s", why.message);
+    fprintf(stderr, "no chat template: /v1/completions alone will answer (%s)\n", why.message);
+    return SL_OK;
+}
+
+static void say_where(const serve *s)
+{
+    sl_engine_info info;
+    sl_engine_info_get(s->engine, &info);
+    bool v6 = s->options.host && strchr(s->options.host, ':');
+    fprintf(stderr,
+            "%s: http://%s%s%s:%u/\n"
+            "  %" PRIu32 " at once, a context of %" PRIu32 " tokens each; OpenAI's API is at /v1, "
+            "Ctrl-C ends it\n",
+            s->options.model, v6 ? "[" : "", s->options.host ? s->options.host : "127.0.0.1",
+            v6 ? "]" : "", sl__server_port(s->server), info.sessions, info.context_tokens);
+    if (info.experts_per_token < info.trained_experts_per_token) {
+        fprintf(stderr, "  LOSSY: %" PRIu32 " experts a token instead of %" PRIu32 "\n",
+                info.experts_per_token, info.trained_experts_per_token);
+    }
+}
+
+static sl_status run_server(serve *s, sl_error *err)
+{
+    sl_engine_options *opt = &s->engine_options.engine;
+    opt->expected_tokens = CONTEXT;
+    SL_TRY(open_template(s, err));
+    SL_TRY(cli_engine_open(&s->engine, NULL, s->model, &s->engine_options, err));
+    if (!sl_engine_tokenizer(s->engine)) {
+        return SL_FAIL(err, SL_EFORMAT, "%s: no tokenizer is there", s->model);
+    }
+    cli_interrupt_catch();
+    SL_TRY(sl__server_start(&s->server, &s->options, s->engine, s->tmpl, err));
+    say_where(s);
+    while (!cli_interrupted())
+        nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+    return SL_OK;
+}
+
+static bool parse(const cli_call *call, serve *s, int *code)
+{
+    sl__server_options *o = &s->options;
+    const cli_option server_options[] = {
+        {0, "host", "ADDRESS", CLI_TEXT, &o->host, 0, 0, NULL,
+         "where to listen (default: 127.0.0.1; others need --api-key)", NULL},
+        {0, "port", "N", CLI_U32, &s->port, 0, 65535, NULL, "default: 8080; 0: any free one", NULL},
+        {0, "api-key", "KEY", CLI_TEXT, &o->api_key, 0, 0, NULL,
+         "what clients must send (or SLUICE_API_KEY in the environment)", NULL},
+        {0, "parallel", "N", CLI_U32, &s->engine_options.engine.sessions, 1, 1024, NULL,
+         "answers at once (default: 4); each takes memory", NULL},
+        {0, "queue", "N", CLI_U32, &o->queue, 1, 100000, NULL,
+         "requests that may wait (default: 64)", NULL},
+        {0, "max-tokens", "N", CLI_U32, &o->max_tokens, 1, 0, NULL,
+         "of an answer, where a request says nothing", NULL},
+        {0, "name", "NAME", CLI_TEXT, &o->model, 0, 0, NULL,
+         "the model's name in answers (default: its file's)", NULL},
+        {0, "cors", "ORIGIN", CLI_TEXT, &o->cors, 0, 0, NULL,
+         "a site whose pages may use the server ('*': any)", NULL},
+    };
+    cli_option engine_options[CLI_ENGINE_OPTIONS];
+    cli_engine_table(engine_options, &s->engine_options);
+    const cli_group groups[] = {
+        {"the server", server_options, sizeof server_options / sizeof server_options[0]},
+        {"the model", engine_options, CLI_ENGINE_OPTIONS},
+    };
+    if (!cli_parse(call, groups, sizeof groups / sizeof groups[0], &s->model, code)) return false;
+    if (!o->api_key) o->api_key = getenv("SLUICE_API_KEY");
+    if (o->api_key && !o->api_key[0]) {
+        *code = cli_usage(call->command, "the API key is empty");
+        return false;
+    }
+    o->port = (uint16_t)s->port;
+    return true;
+}
+
+static int run_command(const cli_call *call)
+{
+    serve s = {.port = 8080, .engine_options = {.activations = "q8", .kv = "f16"}};
+    int code;
+    s.engine_options.engine.sessions = SESSIONS;
+    if (!parse(call, &s, &code)) return code;
+
+    sl_error err = {0};
+    char demo[SL_PATH_MAX], name[256];
+    sl_status status = SL_OK;
+    if (!s.model) {
+        status = cli_demo_path(demo, sizeof demo, call->program, &err);
+        s.model = demo;
+    }
+    if (!s.options.model) s.options.model = name_of(s.model, name, sizeof name);
+    if (status == SL_OK) status = run_server(&s, &err);
+    sl__server_stop(s.server);
+    sl_engine_close(s.engine);
+    sl_template_close(s.tmpl);
+    return status == SL_OK ? CLI_OK : cli_fail_error(&err);
+}
+
+const cli_command cli_cmd_serve = {
+    .name = "serve",
+    .args = "[MODEL] [options]",
+    .summary = CLI_SERVE_SUMMARY,
+    .details = "MODEL is as for run. Answers OpenAI's /v1/chat/completions, /v1/completions and\n"
+               "/v1/models, Anthropic's /v1/messages, and /tokenize, /detokenize, /health and\n"
+               "/metrics; several requests at once.\n"
+               "There is no TLS: a proxy in front can add it.\n",
+    .args_max = 1,
+    .run = run_command,
+};

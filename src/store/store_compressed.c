@@ -1,0 +1,91 @@
+/* compressed-tensors: integers of 4 or 8 bits, 32 bits to a word, with a scale for each group of a
+ * row or for the row, and no zero points. Other formats under the same name are told apart here. */
+#include <string.h>
+
+#include "base/fail.h"
+#include "store/store_names.h"
+
+static sl_status refuse(const sl__store *s, const char *where, const char *key, const char *value,
+                        sl_error *err)
+{
+    return SL_FAIL(err, SL_EUNSUPPORTED, "%s: quantization_config%s%.100s: %s %.60s is not "
+                   "supported", s->config.path, where[0] ? ".config_groups." : "", where, key,
+                   value);
+}
+
+static sl_status check_text(const sl__store *s, const json_t *obj, const char *where,
+                            const char *key, const char *const *allowed, sl_error *err)
+{
+    const json_t *value = json_object_get(obj, key);
+    const char *text = json_string_value(value);
+    if (!value || json_is_null(value)) return SL_OK;
+    for (; text && *allowed; allowed++) {
+        if (strcmp(text, *allowed) == 0) return SL_OK;
+    }
+    return refuse(s, where, key, text ? text : "that is no string", err);
+}
+
+static const char *const formats[] = {"pack-quantized", "dense", NULL};
+
+static sl_status check_group(const sl__store *s, const json_t *group, const char *where,
+                             sl_error *err)
+{
+    static const char *const types[] = {"int", NULL}, *const strategies[] = {"group", "channel",
+                                                                             NULL};
+    const json_t *weights = json_object_get(group, "weights");
+    SL_TRY(check_text(s, group, where, "format", formats, err));
+    if (!json_is_object(weights)) return SL_OK;
+    SL_TRY(check_text(s, weights, where, "type", types, err));
+    SL_TRY(check_text(s, weights, where, "strategy", strategies, err));
+    if (json_is_false(json_object_get(weights, "symmetric"))) {
+        return refuse(s, where, "symmetric", "false", err);
+    }
+    const json_t *bits = json_object_get(weights, "num_bits");
+    if (!bits || json_integer_value(bits) == 4 || json_integer_value(bits) == 8) return SL_OK;
+    return SL_FAIL(err, SL_EUNSUPPORTED, "%s: quantization_config.config_groups.%.100s: num_bits "
+                   "%lld is neither 4 nor 8", s->config.path, where,
+                   (long long)json_integer_value(bits));
+}
+
+/* An order of columns is there for some: −1 all over stands for none. */
+static sl_status check_order(const sl__store *s, const sl__tensor *t, sl_error *err)
+{
+    int32_t first = 0;
+    const char *path = sl__store_file_path(s, t->extent.file);
+    if (t->dtype == SL_I32 && t->extent.bytes >= sizeof first) {
+        SL_TRY(sl__file_pread_all(sl__store_fd(s, t->extent.file), path, &first, sizeof first,
+                                  t->extent.offset, err));
+    }
+    if (first == -1) return SL_OK;
+    return SL_FAIL(err, SL_EUNSUPPORTED, "%s: tensor %s: columns in another order are not "
+                   "supported", path, t->name);
+}
+
+static sl_status check_tensors(const sl__store *s, sl_error *err)
+{
+    static const char *const refused[] = {".weight_zero_point", ".weight_global_scale"};
+    size_t stem;
+    for (size_t i = 0; i < s->tensor_count; i++) {
+        const sl__tensor *t = &s->tensors[i];
+        if (sl__name_ends(t->name, ".weight_g_idx", &stem)) SL_TRY(check_order(s, t, err));
+        for (size_t k = 0; k < sizeof refused / sizeof refused[0]; k++) {
+            if (!sl__name_ends(t->name, refused[k], &stem)) continue;
+            return SL_FAIL(err, SL_EUNSUPPORTED, "%s: tensor %s: its kind of quantisation is not "
+                           "supported", sl__store_file_path(s, t->extent.file), t->name);
+        }
+    }
+    return SL_OK;
+}
+
+sl_status sl__compressed_check(const sl__store *store, sl_error *err)
+{
+    const json_t *config = sl__config_find(&store->config, "quantization_config");
+    const char *name;
+    json_t *group;
+    SL_TRY(check_text(store, config, "", "format", formats, err));
+    json_object_foreach(json_object_get(config, "config_groups"), name, group)
+    {
+        SL_TRY(check_group(store, group, name, err));
+    }
+    return check_tensors(store, err);
+}
