@@ -24,7 +24,7 @@
  * planes (base/rows.h). f8_e4m3 as a weight has a plane of scales too, one for a square of 128.
  *
  * The block types from q4_0 to nvfp4 are GGUF's, byte for byte: a block holds its own scales, some
- * minimums too, and 32, 64 or 256 weights of a row; kern/body_blocks.h says how each lies. Their
+ * minimums too, and 32, 64 or 256 weights of a row; kern/block_codes.h says how each lies. Their
  * arithmetic is float32: the block's scale times the sub-block's, times the code, plus or minus
  * the minimum. No product of these has more than 24 digits, so each is exact, and a weight is
  * rounded once at most, by the sum. mxfp4_block is MXFP4 as GGUF has it, scale and codes together:
@@ -115,6 +115,13 @@ static inline uint32_t sl__dtype_affine_bits(sl__dtype type)
 static inline bool sl__dtype_is_block(sl__dtype type)
 {
     return type >= SL_Q4_0 && type <= SL_IQ3_S;
+}
+
+/* Whether weights of the type are codes of 8 bits at most with scales, which products with inputs
+ * of 8 bits take in rows (kern.h, matmul_q8). */
+static inline bool sl__dtype_has_q8_rows(sl__dtype type)
+{
+    return type >= SL_Q8 && type <= SL_AFFINE8;
 }
 
 /* Whether rows can be encoded in the type (quant/quant.h). */

@@ -238,8 +238,10 @@ static void add_roundings(const sl_engine *engine, sl_engine_info *info)
         for (uint32_t p = 0; layout && p < SL_PART_COUNT; p++)
             add_rounding(info, sl__part_rounding(layout, (sl__expert_part)p, run->activations));
         for (uint32_t r = 0; r < SL_ROLE_LAYER_COUNT; r++) {
-            bool bias = r == SL_ROLE_EXPERT_IN_BIAS || r == SL_ROLE_EXPERT_OUT_BIAS;
-            if (!bias) add_rounding(info, sl__rounding_of(run, &run->layers[i][r]));
+            /* No products of sl__products: biases, and what latent attention opens a head of. */
+            bool other = r == SL_ROLE_EXPERT_IN_BIAS || r == SL_ROLE_EXPERT_OUT_BIAS ||
+                         r == SL_ROLE_MLA_KV_UP;
+            if (!other) add_rounding(info, sl__rounding_of(run, &run->layers[i][r]));
         }
     }
 }

@@ -5,7 +5,7 @@
  *     opened       a group, opened; value i of it is weights SL_VW·i … SL_VW·(i + 1) - 1
  *     open_group   (type, bytes, scales that lie apart) -> opened
  *     group_value  (type, &opened, i) -> vec; i is a constant at every call
- *     code_value   (&block_codes, i) -> vec, likewise, of GGUF's blocks (body_blocks.h)
+ *     code_value   (&block_codes, i) -> vec, likewise, of GGUF's blocks (block_codes.h)
  */
 #ifndef SL_KERN_BODY_GROUPS_H
 #define SL_KERN_BODY_GROUPS_H

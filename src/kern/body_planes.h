@@ -97,7 +97,7 @@ SL_INLINE void f8_span(const unsigned char *row, uint32_t c, uint32_t count, flo
 }
 
 /* out = weights [first, first + count) of row r; first is a multiple of SL_GROUP. */
-static void dequant_planes(const sl__rows *w, uint32_t r, uint32_t first, uint32_t count,
+SL_PERHAPS void dequant_planes(const sl__rows *w, uint32_t r, uint32_t first, uint32_t count,
                            float *out)
 {
     const unsigned char *row = (const unsigned char *)w->data + r * w->row_bytes;

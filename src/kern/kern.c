@@ -22,6 +22,13 @@ size_t sl__kern_q8_tmp(uint32_t cols, uint32_t tokens)
     return SL_Q8_TMP;
 }
 
+size_t sl__kern_q8_rows_tmp(uint32_t cols, uint32_t tokens)
+{
+    (void)cols; /* columns come in strips of a fixed width */
+    const size_t waiting = tokens < SL_Q8_ROWS_TOKENS ? tokens : SL_Q8_ROWS_TOKENS;
+    return SL_Q8_STRIP_TMP + waiting * 16u * 16u;
+}
+
 size_t sl__kern_delta_tmp(uint32_t dk, uint32_t dv)
 {
     const size_t chunk = SL_DELTA_CHUNK, cols = SL_DELTA_COLS;

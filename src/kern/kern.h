@@ -146,6 +146,17 @@ typedef struct sl__kern {
                             uint32_t cols, const void *x, uint32_t tokens, float *y,
                             size_t y_stride, float *tmp);
 
+    /* The same for weights in rows of the types sl__dtype_has_q8_rows. A run is 16 columns of a row
+     * with one scale and, of some types, one addend: a weight is scale · code + addend there
+     * (body_row_codes.h). With lanes s[0..15] = 0, for run k = 0 … 3 of group g, g increasing,
+     *     s[4k + g % 4] += (scale * step) * dot           dot = Σ code of w · code of x, an integer
+     *     s[4k + g % 4] += addend * (step * sums[k])      where the type has addends
+     * each product and each sum rounded; runs that begin behind the last column count for nothing.
+     * Then s is folded as a dot product's lanes are. tmp: at least
+     * sl__kern_q8_rows_tmp(cols, tokens) floats of the caller's. exact */
+    void (*matmul_q8)(const sl__rows *w, uint32_t rows, uint32_t cols, const void *x,
+                      uint32_t tokens, float *y, size_t y_stride, float *tmp);
+
     /* Rounds `tokens` rows of x to bf16: to the nearest, ties to even; NaN stays NaN; what is below
      * float's normal numbers becomes 0 with its sign. out: sl__bf16_bytes(cols, tokens) bytes, laid
      * out for this level's matmul_bf16 (below), all of them written. exact, but for the layout */
@@ -317,6 +328,7 @@ static inline size_t sl__bf16_bytes(uint32_t cols, uint32_t tokens)
 
 size_t sl__kern_matmul_tmp(uint32_t cols, uint32_t tokens);
 size_t sl__kern_q8_tmp(uint32_t cols, uint32_t tokens);
+size_t sl__kern_q8_rows_tmp(uint32_t cols, uint32_t tokens);
 size_t sl__kern_delta_tmp(uint32_t dk, uint32_t dv);
 
 /* Floats of a row of attend's partial result: the sum of values, in whole panels, the largest score

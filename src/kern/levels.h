@@ -18,6 +18,12 @@
 #define SL_Q8_TMP \
     (32u * 32u + 2u * (2u * (16u * SL_GROUP / sizeof(float) + 2u * 16u) + 4u * 16u * 16u) + 16u)
 
+/* Scratch of matmul_q8: a strip of 16 rows × 8 spans of 256 columns, opened by runs of 16 columns,
+ * each with scales and addends; inputs of 8 tokens in as many columns, with three numbers a run;
+ * alignment; and the lanes of so many tokens of 16 rows. */
+#define SL_Q8_STRIP_TMP   (16u * 8u * (6u * 16u) + 8u * 8u * (256u / 4u + 3u * 16u) + 16u)
+#define SL_Q8_ROWS_TOKENS 64u
+
 /* What attention's tmp is made of: queries, scaled; scores; a partial result; a panel of DEPTH
  * rows. Rows of scores are longer than a span, so that rows do not lie a power of two apart. */
 #define SL_ATTEND_Q_ROW(qk_dim) (((size_t)(qk_dim) + 15u) / 16u * 16u + 16u)
@@ -37,6 +43,7 @@ void sl__kern_ref(sl__kern *kern);
 /* One function a source file, called by its level's. */
 void sl__kern_ref_matmul(sl__kern *kern);
 void sl__kern_ref_panels(sl__kern *kern);
+void sl__kern_ref_rows(sl__kern *kern);
 void sl__kern_ref_bf16(sl__kern *kern);
 void sl__kern_ref_elementwise(sl__kern *kern);
 void sl__kern_ref_attention(sl__kern *kern);
@@ -51,9 +58,11 @@ void sl__kern_avx2_attention(sl__kern *kern);
 void sl__kern_avx2_delta(sl__kern *kern);
 void sl__kern_avx2_fit(sl__kern *kern);
 void sl__kern_avx2_panels(sl__kern *kern);
+void sl__kern_avx2_rows(sl__kern *kern);
 void sl__kern_avx2_bf16(sl__kern *kern);
 void sl__kern_avxvnni(sl__kern *kern);
 void sl__kern_avxvnni_panels(sl__kern *kern);
+void sl__kern_avxvnni_rows(sl__kern *kern);
 void sl__kern_avx512(sl__kern *kern);
 void sl__kern_avx512_matmul(sl__kern *kern);
 void sl__kern_avx512_attention(sl__kern *kern);
@@ -61,9 +70,11 @@ void sl__kern_avx512_elementwise(sl__kern *kern);
 void sl__kern_avx512_delta(sl__kern *kern);
 void sl__kern_avx512_fit(sl__kern *kern);
 void sl__kern_avx512_panels(sl__kern *kern);
+void sl__kern_avx512_rows(sl__kern *kern);
 void sl__kern_avx512_bf16(sl__kern *kern);
 void sl__kern_avx512vnni(sl__kern *kern);
 void sl__kern_avx512vnni_panels(sl__kern *kern);
+void sl__kern_avx512vnni_rows(sl__kern *kern);
 /* For the level above, which leaves few tokens to this one. */
 void sl__avx512vnni_panel_matmul_q8(sl__dtype type, const void *w, size_t row_bytes, uint32_t rows,
                                     uint32_t cols, const void *x, uint32_t tokens, float *y,
@@ -82,9 +93,11 @@ void sl__kern_neon_delta(sl__kern *kern);
 void sl__kern_neon_matmul(sl__kern *kern);
 void sl__kern_neon_bf16(sl__kern *kern);
 void sl__kern_neon_panels(sl__kern *kern);
+void sl__kern_neon_rows(sl__kern *kern);
 void sl__kern_neon_panels_q8(sl__kern *kern);
 void sl__kern_dotprod(sl__kern *kern);
 void sl__kern_dotprod_panels(sl__kern *kern);
+void sl__kern_dotprod_rows(sl__kern *kern);
 void sl__kern_i8mm(sl__kern *kern);
 void sl__kern_i8mm_panels(sl__kern *kern);
 #endif

@@ -125,10 +125,10 @@ bool sl__first_takes_bf16(const sl__expert_layout *layout, sl_activations activa
 bool sl__experts_fused(const sl__moe_desc *m, const sl__expert_layout *layout,
                        sl_activations activations)
 {
-    bool panels = layout->part[SL_PART_GATE].panels && layout->part[SL_PART_UP].panels &&
-                  layout->part[SL_PART_DOWN].panels;
-    return activations == SL_ACTIVATIONS_Q8 && panels && m->activation == SL_ACTIVATION_SILU &&
-           !m->interleaved && !m->expert_bias;
+    bool q8 = true;
+    for (uint32_t p = 0; p < SL_PART_COUNT; p++)
+        q8 &= sl__part_rounding(layout, (sl__expert_part)p, activations) == SL_ROUND_Q8;
+    return q8 && m->activation == SL_ACTIVATION_SILU && !m->interleaved && !m->expert_bias;
 }
 
 static bool is_fused(const sl__moe *moe)

@@ -1,5 +1,5 @@
-/* The short way through a feed-forward network whose three matrices lie in panels and whose input
- * is rounded to 8 bits. A task is a group of 64 rows of gate and up, of all tokens; what it leaves
+/* The short way through a feed-forward network whose three matrices all take their input rounded to
+ * 8 bits. A task is a group of 64 rows of gate and up, of all tokens; what it leaves
  * is that group of the second product's input, rounded again, and nothing else goes through memory:
  *
  *     rows (8 bits) ─┬─ gate, 64 rows ─┐
@@ -29,10 +29,8 @@ static void run_group(void *ctx, uint32_t index, uint32_t worker)
     for (uint32_t t = 0; t < job->tokens; t += SL_FUSED_TOKENS) {
         uint32_t n = job->tokens - t < SL_FUSED_TOKENS ? job->tokens - t : SL_FUSED_TOKENS;
         const char *x = (const char *)job->x + t * row;
-        kern->panel_matmul_q8(gate->dtype, (const char *)gate->data + first * gate->row_bytes,
-                              gate->row_bytes, rows, gate->cols, x, n, g, SL_GROUP, tmp);
-        kern->panel_matmul_q8(up->dtype, (const char *)up->data + first * up->row_bytes,
-                              up->row_bytes, rows, up->cols, x, n, u, SL_GROUP, tmp);
+        sl__multiply_q8(kern, gate, first, rows, x, n, g, SL_GROUP, tmp);
+        sl__multiply_q8(kern, up, first, rows, x, n, u, SL_GROUP, tmp);
         for (uint32_t i = 0; i < n; i++)
             kern->swiglu(g + i * SL_GROUP, g + i * SL_GROUP, u + i * SL_GROUP, rows);
         kern->quantise_rows(g, SL_GROUP, first, first + rows, gate->rows, n,

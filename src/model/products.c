@@ -12,6 +12,9 @@
 #define TASK_BYTES ((size_t)16 << 10)
 #define TASK_ROWS  8u
 
+/* Where rows are multiplied with inputs of 8 bits, so many are turned round together. */
+#define TASK_Q8_ROWS 16u
+
 /* Of a matrix in bf16 that meets rounded inputs: two tiles of AMX. */
 #define TASK_BF16_ROWS 32u
 
@@ -118,9 +121,11 @@ static uint32_t task_outputs(const sl__product *p)
     }
     size_t output = w->transposed ? row * w->rows / w->cols + 1 : row;
     bool tiles = w->dtype == SL_BF16 && !w->precise;
+    bool q8 = sl__dtype_has_q8_rows(w->dtype);
     uint32_t outputs = outputs_of(w), group = w->transposed ? TASK_COLUMNS
                                               : w->panels   ? TASK_PANEL_ROWS
                                               : tiles       ? TASK_BF16_ROWS
+                                              : q8          ? TASK_Q8_ROWS
                                                             : TASK_ROWS;
     size_t n = (TASK_BYTES / output + group - 1) / group * group;
     if (n < group) n = group;
@@ -133,20 +138,32 @@ static uint32_t task_count(const sl__product *p)
     return (outputs_of(&p->w) + n - 1) / n;
 }
 
+void sl__multiply_q8(const sl__kern *kern, const sl__weight *w, uint32_t first, uint32_t count,
+                     const void *x, uint32_t tokens, float *y, size_t y_stride, float *tmp)
+{
+    if (w->panels) {
+        kern->panel_matmul_q8(w->dtype, (const char *)w->data + (size_t)first * w->row_bytes,
+                              w->row_bytes, count, w->cols, x, tokens, y, y_stride, tmp);
+        return;
+    }
+    const sl__rows rows = sl__weight_rows(w, first);
+    kern->matmul_q8(&rows, count, w->cols, x, tokens, y, y_stride, tmp);
+}
+
 /* Outputs [first, first + count) of a product. */
 static void run_outputs(const sl__run *run, const sl__product *p, const void *rounded,
                         uint32_t first, uint32_t count, float *tmp)
 {
     const sl__weight *w = &p->w;
+    if (rounded && sl__rounding_of(run, w) == SL_ROUND_Q8) {
+        sl__multiply_q8(&run->kern, w, first, count, rounded, p->tokens, p->y + first, p->y_stride,
+                        tmp);
+        return;
+    }
     if (w->panels) {
         const char *data = (const char *)w->data + (size_t)first * w->row_bytes;
-        if (rounded) {
-            run->kern.panel_matmul_q8(w->dtype, data, w->row_bytes, count, w->cols, rounded,
-                                      p->tokens, p->y + first, p->y_stride, tmp);
-        } else {
-            run->kern.panel_matmul(w->dtype, data, w->row_bytes, count, w->cols, p->x, p->x_stride,
-                                   p->tokens, p->y + first, p->y_stride, tmp);
-        }
+        run->kern.panel_matmul(w->dtype, data, w->row_bytes, count, w->cols, p->x, p->x_stride,
+                               p->tokens, p->y + first, p->y_stride, tmp);
         return;
     }
     if (w->transposed) {

@@ -128,6 +128,7 @@ typedef struct sl__scratch_needs {
     bool bf16_experts;  /* or to bf16, */
     bool bf16_beside;   /* with gate or up beside a part that takes floats */
     bool plain_experts; /* experts of some layer have floats between their products */
+    bool q8_rows;       /* weights in rows take inputs of 8 bits */
 } sl__scratch_needs;
 sl__scratch_needs sl__scratch_needs_of(const sl__model_desc *desc, const sl__store *store,
                                        sl_activations activations, uint32_t tokens,
@@ -166,7 +167,7 @@ static inline sl__rounding sl__rounding_for(sl_activations activations, sl__dtyp
                                             bool panels, bool transposed)
 {
     if (activations != SL_ACTIVATIONS_Q8) return SL_ROUND_NONE;
-    if (panels) return SL_ROUND_Q8;
+    if (panels || (!transposed && sl__dtype_has_q8_rows(dtype))) return SL_ROUND_Q8;
     return dtype == SL_BF16 && !transposed ? SL_ROUND_BF16 : SL_ROUND_NONE;
 }
 
@@ -187,6 +188,12 @@ static inline size_t sl__rounded_bytes(sl__rounding to, uint32_t cols, uint32_t 
 /* Rounds rows of x, `cols` numbers each, x_stride apart: out has sl__rounded_bytes. */
 void sl__round(const sl__run *run, sl__rounding to, const float *x, size_t x_stride, uint32_t cols,
                uint32_t rows, void *out);
+
+/* y[t][i] = row first + i of W · x[t] for i < count: a product in the caller's thread with x
+ * rounded to 8 bits, of a weight that takes it so. tmp: the worker's scratch, or what
+ * SL_FUSED_FLOATS leave of it. */
+void sl__multiply_q8(const sl__kern *kern, const sl__weight *w, uint32_t first, uint32_t count,
+                     const void *x, uint32_t tokens, float *y, size_t y_stride, float *tmp);
 
 /* All products of the batch, in any order; outputs must not overlap. Inputs that are rounded must
  * fit into scratch.rounded together, but for those that come so. */

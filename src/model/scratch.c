@@ -165,7 +165,9 @@ static size_t worker_floats(const sl__model_desc *desc, const sl__scratch_needs 
     const uint32_t tokens = needs->tokens;
     size_t most = sl__kern_matmul_tmp(desc->hidden, tokens);
     if (needs->rounded) {
-        most = larger(most, sl__kern_q8_tmp(desc->hidden, tokens) + SL_FUSED_FLOATS);
+        size_t tmp = sl__kern_q8_tmp(desc->hidden, tokens);
+        if (needs->q8_rows) tmp = larger(tmp, sl__kern_q8_rows_tmp(desc->hidden, tokens));
+        most = larger(most, tmp + SL_FUSED_FLOATS);
     }
     if (needs->bf16_experts) most = larger(most, (size_t)SL_BF16_TOKENS_MAX * desc->hidden);
     for (uint32_t i = 0; i < desc->layer_count; i++) {
@@ -270,6 +272,12 @@ sl__scratch_needs sl__scratch_needs_of(const sl__model_desc *desc, const sl__sto
 {
     sl__scratch_needs needs = {.tokens = tokens, .context = context, .threads = threads,
                                .rounded = activations == SL_ACTIVATIONS_Q8};
+    /* Of a pack alone it is plain to see what will be a weight, and that lies in panels mostly. */
+    needs.q8_rows = needs.rounded && !sl__store_is_pack(store);
+    for (size_t i = 0; needs.rounded && i < sl__store_tensor_count(store); i++) {
+        const sl__tensor *tensor = sl__store_tensor_at(store, i);
+        needs.q8_rows |= !tensor->panels && sl__dtype_has_q8_rows(tensor->dtype);
+    }
     for (uint32_t i = 0; i < desc->layer_count; i++) {
         const sl__expert_layout *layout = sl__store_expert_layout(store, i);
         if (!layout) continue;
@@ -278,6 +286,7 @@ sl__scratch_needs sl__scratch_needs_of(const sl__model_desc *desc, const sl__sto
         for (uint32_t p = 0; p < SL_PART_COUNT; p++) {
             sl__rounding to = sl__part_rounding(layout, (sl__expert_part)p, activations);
             needs.q8_experts |= to == SL_ROUND_Q8;
+            needs.q8_rows |= to == SL_ROUND_Q8 && !layout->part[p].panels;
             needs.bf16_experts |= to == SL_ROUND_BF16;
             needs.bf16_beside |= to == SL_ROUND_BF16 && p != SL_PART_DOWN &&
                                  !sl__first_takes_bf16(layout, activations, desc->hidden);

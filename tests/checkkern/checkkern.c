@@ -10,7 +10,8 @@
 #include "sluice.h"
 
 static const ck_kernel *const families[] = {
-    ck_weights, ck_panels, ck_vectors, ck_activations, ck_attention, ck_delta, ck_bf16, ck_fit,
+    ck_weights,   ck_panels, ck_rows_q8, ck_vectors, ck_activations,
+    ck_attention, ck_delta,  ck_bf16,    ck_fit,
 };
 #define FAMILIES (sizeof families / sizeof families[0])
 

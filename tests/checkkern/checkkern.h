@@ -46,8 +46,8 @@ typedef struct ck_kernel {
 
 #define CK_KERNEL(field, check, bench) {#field, offsetof(sl__kern, field), check, bench}
 
-extern const ck_kernel ck_weights[], ck_panels[], ck_vectors[], ck_activations[], ck_attention[],
-    ck_delta[], ck_bf16[], ck_fit[];
+extern const ck_kernel ck_weights[], ck_panels[], ck_rows_q8[], ck_vectors[], ck_activations[],
+    ck_attention[], ck_delta[], ck_bf16[], ck_fit[];
 
 /* Kernels that are wrong, of which none must go unseen: how many do. */
 unsigned ck_self(void);

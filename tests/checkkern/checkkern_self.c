@@ -9,7 +9,7 @@
 
 #include "checkkern.h"
 
-#define WRONG 11u
+#define WRONG 12u
 
 static sl__kern good; /* what the wrong kernels begin with */
 
@@ -84,6 +84,14 @@ static void between_rows(const sl__rows *w, uint32_t rows, uint32_t cols, const 
     if (tokens > 1 && y_stride > rows) y[rows] = NAN;
 }
 
+/* One token's lanes are added up in another order than those of several. */
+static void other_order(const sl__rows *w, uint32_t rows, uint32_t cols, const void *x,
+                        uint32_t tokens, float *y, size_t y_stride, float *tmp)
+{
+    good.matmul_q8(w, rows, cols, x, tokens, y, y_stride, tmp);
+    if (tokens == 1) y[rows - 1] = nextafterf(y[rows - 1], INFINITY);
+}
+
 /* The last column counts only where columns come in whole steps. */
 static void without_tail(const void *w, size_t row_bytes, uint32_t rows, uint32_t cols,
                          const void *x, uint32_t tokens, float *y, size_t y_stride)
@@ -144,13 +152,15 @@ unsigned ck_self(void)
     wrong[8].matmul = varying;
     wrong[9].matmul = between_rows;
     wrong[10].matmul_bf16 = without_tail;
+    wrong[11].matmul_q8 = other_order;
     unsigned missed = 0;
     for (unsigned i = 0; i < WRONG; i++) {
         const ck_kernel *kernel = i < 5    ? find(ck_vectors, "axpy")
                                   : i < 7  ? find(ck_vectors, "rms_norm")
                                   : i < 8  ? find(ck_activations, "silu")
                                   : i < 10 ? find(ck_weights, "matmul")
-                                           : find(ck_bf16, "matmul_bf16");
+                                  : i < 11 ? find(ck_bf16, "matmul_bf16")
+                                           : find(ck_rows_q8, "matmul_q8");
         if (is_found(kernel, &wrong[i])) continue;
         printf("FAILED  wrong kernel %u (%s) was not found\n", i, kernel->name);
         missed++;

@@ -1,10 +1,10 @@
-/* What body_blocks.h leaves to a level and both wide ones do alike. */
+/* What block_codes.h leaves to a level and both wide ones do alike. */
 #ifndef SL_KERN_X86_BLOCK_OPS_H
 #define SL_KERN_X86_BLOCK_OPS_H
 
 #include <immintrin.h>
 
-#include "kern/group_types.h"
+#include "kern/block_codes.h"
 
 SL_INLINE void store_values(int8_t *code, const int8_t table[16], codes16 index)
 {
