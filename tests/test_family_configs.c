@@ -47,7 +47,7 @@ static sl_status describe(const json_t *root, sl__model_desc *desc, sl__arena *a
                 assert_true(specs[j].rows > 0 && specs[j].cols > 0);
         }
         sl__scratch scratch;
-        const sl__scratch_needs needs = {64, 64, 1, true, true, true, true, true};
+        const sl__scratch_needs needs = {64, 64, 1, true, true, true, true, true, true};
         assert_true(sl__scratch_layout(&scratch, desc, &needs, NULL) > 0);
     }
     sl__config_free(&config);

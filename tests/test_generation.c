@@ -106,7 +106,7 @@ static sl_status take(sl_generation *g, int32_t id, sl_error *err)
     float *logits = calloc(vocab, sizeof *logits);
     int32_t chosen;
     assert_non_null(logits);
-    logits[id] = 10;
+    logits[id] = 1000;
     sl_status status = sl_generation_take(g, logits, &chosen, err);
     if (status == SL_OK) assert_int_equal(chosen, id);
     free(logits);

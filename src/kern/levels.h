@@ -4,6 +4,10 @@
 
 #include "kern/kern.h"
 
+/* The functions that fill the table lie together, apart from the kernels: filling it brings none of
+ * these into memory. */
+#define SL_FILLS __attribute__((cold))
+
 /* Tiling of matmul, the same on every level, because the caller's tmp is laid out by it. */
 #define SL_MM_ROWS   4u   /* rows of a tile */
 #define SL_MM_COLS   512u /* columns dequantised at a time: the tile's weights stay in L1 */
@@ -38,68 +42,68 @@ bool sl__kern_level_runs(uint32_t i, uint64_t features);
 /* The one that is used where none is asked for. */
 uint32_t sl__kern_best_level(uint64_t features);
 
-void sl__kern_ref(sl__kern *kern);
+SL_FILLS void sl__kern_ref(sl__kern *kern);
 
 /* One function a source file, called by its level's. */
-void sl__kern_ref_matmul(sl__kern *kern);
-void sl__kern_ref_panels(sl__kern *kern);
-void sl__kern_ref_rows(sl__kern *kern);
-void sl__kern_ref_bf16(sl__kern *kern);
-void sl__kern_ref_elementwise(sl__kern *kern);
-void sl__kern_ref_attention(sl__kern *kern);
-void sl__kern_ref_delta(sl__kern *kern);
-void sl__kern_ref_fit(sl__kern *kern);
+SL_FILLS void sl__kern_ref_matmul(sl__kern *kern);
+SL_FILLS void sl__kern_ref_panels(sl__kern *kern);
+SL_FILLS void sl__kern_ref_rows(sl__kern *kern);
+SL_FILLS void sl__kern_ref_bf16(sl__kern *kern);
+SL_FILLS void sl__kern_ref_elementwise(sl__kern *kern);
+SL_FILLS void sl__kern_ref_attention(sl__kern *kern);
+SL_FILLS void sl__kern_ref_delta(sl__kern *kern);
+SL_FILLS void sl__kern_ref_fit(sl__kern *kern);
 
 #if defined(__x86_64__)
-void sl__kern_avx2(sl__kern *kern);
-void sl__kern_avx2_matmul(sl__kern *kern);
-void sl__kern_avx2_elementwise(sl__kern *kern);
-void sl__kern_avx2_attention(sl__kern *kern);
-void sl__kern_avx2_delta(sl__kern *kern);
-void sl__kern_avx2_fit(sl__kern *kern);
-void sl__kern_avx2_panels(sl__kern *kern);
-void sl__kern_avx2_rows(sl__kern *kern);
-void sl__kern_avx2_bf16(sl__kern *kern);
-void sl__kern_avxvnni(sl__kern *kern);
-void sl__kern_avxvnni_panels(sl__kern *kern);
-void sl__kern_avxvnni_rows(sl__kern *kern);
-void sl__kern_avx512(sl__kern *kern);
-void sl__kern_avx512_matmul(sl__kern *kern);
-void sl__kern_avx512_attention(sl__kern *kern);
-void sl__kern_avx512_elementwise(sl__kern *kern);
-void sl__kern_avx512_delta(sl__kern *kern);
-void sl__kern_avx512_fit(sl__kern *kern);
-void sl__kern_avx512_panels(sl__kern *kern);
-void sl__kern_avx512_rows(sl__kern *kern);
-void sl__kern_avx512_bf16(sl__kern *kern);
-void sl__kern_avx512vnni(sl__kern *kern);
-void sl__kern_avx512vnni_panels(sl__kern *kern);
-void sl__kern_avx512vnni_rows(sl__kern *kern);
+SL_FILLS void sl__kern_avx2(sl__kern *kern);
+SL_FILLS void sl__kern_avx2_matmul(sl__kern *kern);
+SL_FILLS void sl__kern_avx2_elementwise(sl__kern *kern);
+SL_FILLS void sl__kern_avx2_attention(sl__kern *kern);
+SL_FILLS void sl__kern_avx2_delta(sl__kern *kern);
+SL_FILLS void sl__kern_avx2_fit(sl__kern *kern);
+SL_FILLS void sl__kern_avx2_panels(sl__kern *kern);
+SL_FILLS void sl__kern_avx2_rows(sl__kern *kern);
+SL_FILLS void sl__kern_avx2_bf16(sl__kern *kern);
+SL_FILLS void sl__kern_avxvnni(sl__kern *kern);
+SL_FILLS void sl__kern_avxvnni_panels(sl__kern *kern);
+SL_FILLS void sl__kern_avxvnni_rows(sl__kern *kern);
+SL_FILLS void sl__kern_avx512(sl__kern *kern);
+SL_FILLS void sl__kern_avx512_matmul(sl__kern *kern);
+SL_FILLS void sl__kern_avx512_attention(sl__kern *kern);
+SL_FILLS void sl__kern_avx512_elementwise(sl__kern *kern);
+SL_FILLS void sl__kern_avx512_delta(sl__kern *kern);
+SL_FILLS void sl__kern_avx512_fit(sl__kern *kern);
+SL_FILLS void sl__kern_avx512_panels(sl__kern *kern);
+SL_FILLS void sl__kern_avx512_rows(sl__kern *kern);
+SL_FILLS void sl__kern_avx512_bf16(sl__kern *kern);
+SL_FILLS void sl__kern_avx512vnni(sl__kern *kern);
+SL_FILLS void sl__kern_avx512vnni_panels(sl__kern *kern);
+SL_FILLS void sl__kern_avx512vnni_rows(sl__kern *kern);
 /* For the level above, which leaves few tokens to this one. */
 void sl__avx512vnni_panel_matmul_q8(sl__dtype type, const void *w, size_t row_bytes, uint32_t rows,
                                     uint32_t cols, const void *x, uint32_t tokens, float *y,
                                     size_t y_stride, float *tmp);
-void sl__kern_avx512bf16(sl__kern *kern);
-void sl__kern_avx512bf16_bf16(sl__kern *kern);
-void sl__kern_amx(sl__kern *kern);
-void sl__kern_amx_panels(sl__kern *kern);
-void sl__kern_amx_bf16(sl__kern *kern);
+SL_FILLS void sl__kern_avx512bf16(sl__kern *kern);
+SL_FILLS void sl__kern_avx512bf16_bf16(sl__kern *kern);
+SL_FILLS void sl__kern_amx(sl__kern *kern);
+SL_FILLS void sl__kern_amx_panels(sl__kern *kern);
+SL_FILLS void sl__kern_amx_bf16(sl__kern *kern);
 #endif
 
 #if defined(__aarch64__)
-void sl__kern_neon(sl__kern *kern);
-void sl__kern_neon_attention(sl__kern *kern);
-void sl__kern_neon_delta(sl__kern *kern);
-void sl__kern_neon_matmul(sl__kern *kern);
-void sl__kern_neon_bf16(sl__kern *kern);
-void sl__kern_neon_panels(sl__kern *kern);
-void sl__kern_neon_rows(sl__kern *kern);
-void sl__kern_neon_panels_q8(sl__kern *kern);
-void sl__kern_dotprod(sl__kern *kern);
-void sl__kern_dotprod_panels(sl__kern *kern);
-void sl__kern_dotprod_rows(sl__kern *kern);
-void sl__kern_i8mm(sl__kern *kern);
-void sl__kern_i8mm_panels(sl__kern *kern);
+SL_FILLS void sl__kern_neon(sl__kern *kern);
+SL_FILLS void sl__kern_neon_attention(sl__kern *kern);
+SL_FILLS void sl__kern_neon_delta(sl__kern *kern);
+SL_FILLS void sl__kern_neon_matmul(sl__kern *kern);
+SL_FILLS void sl__kern_neon_bf16(sl__kern *kern);
+SL_FILLS void sl__kern_neon_panels(sl__kern *kern);
+SL_FILLS void sl__kern_neon_rows(sl__kern *kern);
+SL_FILLS void sl__kern_neon_panels_q8(sl__kern *kern);
+SL_FILLS void sl__kern_dotprod(sl__kern *kern);
+SL_FILLS void sl__kern_dotprod_panels(sl__kern *kern);
+SL_FILLS void sl__kern_dotprod_rows(sl__kern *kern);
+SL_FILLS void sl__kern_i8mm(sl__kern *kern);
+SL_FILLS void sl__kern_i8mm_panels(sl__kern *kern);
 #endif
 
 #endif

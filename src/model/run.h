@@ -104,7 +104,7 @@ typedef struct sl__scratch {
         char *q8_inner;    /* [T·top_k]: what the second products are of */
         char *q8_shared;   /* [T]: the same of the shared expert */
         /* Rounded to bf16, rows of sl__bf16_row numbers; NULL where nothing is. */
-        char *bf16_rows;   /* [T·top_k]: tokens gathered by expert, where rows has no room for them */
+        char *bf16_rows;   /* [T·top_k]: tokens gathered by expert, where rows has no room */
         char *bf16_inner;  /* [T·top_k]: what the second products are of, where it has no room in
                             * inner */
         float *shared_gate, *shared_up; /* [T, shared_intermediate] */
