@@ -161,8 +161,8 @@ const cli_command cli_cmd_pack = {
                "TYPE is keep, bf16, f16 or f32; q8, q4, q3 or q2, which run fastest; a type of\n"
                "GGUF: q8_0, q6_k, q5_k, q4_k, q3_k, q2_k, q5_1, q5_0, q4_1, q4_0, iq4_nl, iq4_xs;\n"
                "or mxfp4. Experts may differ by parts: --experts gate=q4,up=q4,down=q8. Rows that\n"
-               "are no whole number of a type's blocks get the one of q8 ... q2 with as many bits,\n"
-               "or the next above; the summary says where.\n",
+               "are no whole number of a type's blocks get the one of q8 ... q2 with as many\n"
+               "bits, or the next above; the summary says where.\n",
     .args_min = 2,
     .args_max = 2,
     .run = run_command,
