@@ -610,6 +610,17 @@ int sl_generation_stop(const sl_generation *generation);
 
 /* ---- inspecting and packing ------------------------------------------------------------------ */
 
+/* One kind of a model's weights. */
+typedef struct sl_model_part {
+    const char *name;           /* "attention", "experts' gate", …; static */
+    char types[160];            /* "q4_k" or, where mixed, "q4_k (36), q6_k (4)": matrices of each,
+                                 * the experts of a layer counting as one */
+    uint64_t weights, bytes;    /* weights 0: there are none of this kind */
+} sl_model_part;
+
+#define SL_MODEL_PARTS 9u
+#define SL_MODEL_PROBLEMS 20u
+
 /* What a model is, from its headers alone. */
 typedef struct sl_model_info {
     char family[32];
@@ -630,6 +641,9 @@ typedef struct sl_model_info {
     uint64_t expert_bytes;      /* one expert */
     uint32_t expert_extents;    /* reads an expert */
     uint64_t bytes_per_token;   /* of experts, had nothing been in memory */
+    uint32_t reads_per_token;   /* for those */
+    uint64_t read_min_bytes, read_max_bytes; /* the smallest and the largest of them */
+    sl_model_part parts[SL_MODEL_PARTS]; /* without drafting layers */
     uint64_t kv_bytes_per_token, kv_f16_bytes_per_token, kv_q8_bytes_per_token; /* f32: the first */
     uint64_t state_bytes;
     uint64_t minimum_memory_bytes; /* the smallest budget that would open, at minimum_context */
@@ -640,7 +654,13 @@ typedef struct sl_model_info {
     bool synthetic;             /* random weights, written by sl_synth with these options: */
     bool synthetic_uniform;
     double synthetic_overlap, synthetic_predictable;
+    /* What is wrong with it: files and tensors that are missing, cut short or of another shape. All
+     * figures are of what is there. */
+    uint32_t problem_count;
+    char problems[SL_MODEL_PROBLEMS][256]; /* the first of them */
 } sl_model_info;
+/* Where there are problems it fails as the first of them says, and info has what is known: layers
+ * is 0 where that is nothing but the problems. */
 sl_status sl_model_inspect(const char *path, sl_model_info *info, sl_error *err);
 
 typedef struct sl_pack_progress {
