@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What each format costs in quality: the mean negative log-likelihood of the reference's 24 windows
 # of 512 tokens under the demo model, as GGUF files, MLX folders and packs of many types, with
-# activations and keys and values rounded or not, and with fewer experts a token. Prints the table of
-# docs/QUALITY.md, a line as soon as it is known.
+# activations and keys and values rounded or not, and with fewer experts a token. Prints the tables
+# of docs/QUALITY.md, a line as soon as it is known.
 #
 #     tools/quality.sh [CHECKPOINT [GOLDEN.json]]       default: those of the reference data
 #

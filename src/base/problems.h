@@ -10,12 +10,12 @@
 #define SL_PROBLEMS_MAX 20u
 
 typedef struct sl__problems {
-    uint32_t count;                    /* of all */
-    sl_error found[SL_PROBLEMS_MAX];   /* the first of them */
+    uint32_t count;                  /* of all */
+    sl_error found[SL_PROBLEMS_MAX]; /* the first of them */
 } sl__problems;
 
-/* What follows from a failure, why: SL_OK where there is none, or where it is noted in the list
- * (NULL: nobody keeps one); else its status, err being filled. Memory that is out is never noted. */
+/* What follows from a failure, why: SL_OK where there is none or it is noted in the list (NULL:
+ * nobody keeps one), else its status, err being filled. Memory that is out is never noted. */
 sl_status sl__problems_pass(sl__problems *list, const sl_error *why, sl_error *err);
 
 #endif

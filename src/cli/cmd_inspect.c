@@ -286,10 +286,11 @@ const cli_command cli_cmd_inspect = {
     .name = "inspect",
     .args = "MODEL [--json | --routing]",
     .summary = "Say what a model is, and whether it will fit here",
-    .details = "Reads the headers alone, no weights. Of an incomplete model it says what is known,\n"
-               "lists what is missing or cut short, and exits with 1. --routing opens the model\n"
-               "and lets it write some tokens of its own: how many of a token's experts the token\n"
-               "before had chosen too, and how many the layer's router foretold a layer earlier.\n",
+    .details = "Reads the headers alone, no weights. Of an incomplete model it says what is\n"
+               "known, lists what is missing or cut short, and exits with 1. --routing opens the\n"
+               "model and lets it write some tokens of its own: how many of a token's experts the\n"
+               "token before had chosen too, and how many the layer's router foretold a layer\n"
+               "earlier.\n",
     .args_min = 1,
     .args_max = 1,
     .run = run_command,

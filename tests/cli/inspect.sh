@@ -108,8 +108,8 @@ cp -r "$tmp/pack" "$tmp/p"
 rm "$tmp/p/experts-001.bin" "$tmp/p/resident.bin"
 truncate -s -1 "$tmp/p/experts-002.bin"
 inspect 1 "$tmp/p"
-has 'experts-001.bin: No such file' 'resident.bin: No such file' 'experts-002.bin: [0-9]* bytes; exp' \
-    '^  layers  *4: ' "^  experts' down .*: q8\$"
+has 'experts-001.bin: No such file' 'resident.bin: No such file' \
+    'experts-002.bin: [0-9]* bytes; expected' '^  layers  *4: ' "^  experts' down .*: q8\$"
 
 # ---- nothing to go by
 
