@@ -610,6 +610,17 @@ int sl_generation_stop(const sl_generation *generation);
 
 /* ---- inspecting and packing ------------------------------------------------------------------ */
 
+/* One kind of a model's weights. */
+typedef struct sl_model_part {
+    const char *name;           /* "attention", "experts' gate", …; static */
+    char types[160];            /* "q4_k" or, where mixed, "q4_k (36), q6_k (4)": matrices of each,
+                                 * the experts of a layer counting as one */
+    uint64_t weights, bytes;    /* weights 0: there are none of this kind */
+} sl_model_part;
+
+#define SL_MODEL_PARTS 9u
+#define SL_MODEL_PROBLEMS 20u
+
 /* What a model is, from its headers alone. */
 typedef struct sl_model_info {
     char family[32];
@@ -630,6 +641,9 @@ typedef struct sl_model_info {
     uint64_t expert_bytes;      /* one expert */
     uint32_t expert_extents;    /* reads an expert */
     uint64_t bytes_per_token;   /* of experts, had nothing been in memory */
+    uint32_t reads_per_token;   /* for those */
+    uint64_t read_min_bytes, read_max_bytes; /* the smallest and the largest of them */
+    sl_model_part parts[SL_MODEL_PARTS]; /* without drafting layers */
     uint64_t kv_bytes_per_token, kv_f16_bytes_per_token, kv_q8_bytes_per_token; /* f32: the first */
     uint64_t state_bytes;
     uint64_t minimum_memory_bytes; /* the smallest budget that would open, at minimum_context */
@@ -640,7 +654,13 @@ typedef struct sl_model_info {
     bool synthetic;             /* random weights, written by sl_synth with these options: */
     bool synthetic_uniform;
     double synthetic_overlap, synthetic_predictable;
+    /* What is wrong with it: files and tensors that are missing, cut short or of another shape. All
+     * figures are of what is there. */
+    uint32_t problem_count;
+    char problems[SL_MODEL_PROBLEMS][256]; /* the first of them */
 } sl_model_info;
+/* Where there are problems it fails as the first of them says, and info has what is known: layers
+ * is 0 where that is nothing but the problems. */
 sl_status sl_model_inspect(const char *path, sl_model_info *info, sl_error *err);
 
 typedef struct sl_pack_progress {
@@ -648,11 +668,53 @@ typedef struct sl_pack_progress {
     uint64_t done_bytes, total_bytes; /* of output */
 } sl_pack_progress;
 
+/* What a pack has of one kind of weights, and its source. */
+typedef struct sl_pack_part {
+    const char *name;           /* "experts", "embedding", "the rest", "drafting layers"; static */
+    char from[64], to[64];      /* types of matrices: "bf16", comma-separated where mixed */
+    uint64_t weights;           /* 0: there are none of this kind */
+    uint64_t from_bytes, to_bytes;
+    bool lossy;                 /* some of it cannot hold all numbers of the source */
+} sl_pack_part;
+
+#define SL_PACK_PARTS 4u
+
+/* A type that some matrices cannot have, their rows being no whole number of its blocks. */
+typedef struct sl_pack_substitute {
+    char wanted[16], taken[16];
+    uint32_t matrices;          /* the experts of a layer count as three */
+    char first[256];            /* the name of the first of them */
+} sl_pack_substitute;
+
+#define SL_PACK_SUBSTITUTES 4u
+
+typedef struct sl_pack_report {
+    sl_pack_part parts[SL_PACK_PARTS];
+    sl_pack_substitute substitutes[SL_PACK_SUBSTITUTES];
+    uint32_t substitute_count;
+    bool lossy;
+    uint64_t disk_bytes;        /* of the pack, spaces included */
+    uint64_t free_bytes;        /* on the file system of dst, before anything is written */
+    uint64_t from_expert_bytes, to_expert_bytes; /* one expert; 0: there are none */
+    uint32_t from_expert_reads; /* reads an expert in the source; one in a pack */
+    uint64_t read_bytes;        /* of the source; less where a pack is resumed */
+    double seconds;             /* that it took; in a dry run: that it would take, if the disk of
+                                 * dst keeps up */
+    /* Dry run: bytes of source a second, as measured on a sample. 0: not measured. */
+    double convert_bytes_per_s, disk_bytes_per_s;
+} sl_pack_report;
+
 typedef struct sl_pack_options {
-    const char *experts;        /* "keep", "bf16", "q8", "q4", "q3", "q2"; NULL: "keep", no loss */
+    /* NULL: "keep", no loss. Else a type: "bf16", "f16", "f32"; the pack's own "q8", "q4", "q3",
+     * "q2", which are fastest; GGUF's "q8_0", "q6_k", "q5_k", "q4_k", "q3_k", "q2_k", "q5_0",
+     * "q5_1", "q4_0", "q4_1", "iq4_nl", "iq4_xs"; "mxfp4". Where rows are no whole number of a
+     * type's blocks, the pack's own type of as many bits, or of more, is taken instead. */
+    const char *experts;        /* or by parts, "gate=q4,up=q4,down=q8"; kept where not named */
     const char *resident;       /* the same, for all that is not a routed expert */
     uint32_t threads;           /* 0: one a core */
     bool verify;                /* read everything back and compare with the checksums */
+    bool dry_run;               /* writes nothing: fills the report */
+    sl_pack_report *report;     /* may be NULL. Filled as far as the call came */
     /* Called from the packing thread; anything but SL_OK stops, leaving what can be resumed. */
     sl_status (*progress)(void *ctx, const sl_pack_progress *progress);
     void *progress_ctx;
@@ -660,7 +722,7 @@ typedef struct sl_pack_options {
 
 /* Writes a pack of the model at src as the folder dst, which must not exist, or be an interrupted
  * pack of the same source and options, which is then resumed. dst appears under its name only when
- * it is complete. */
+ * it is complete. Before anything is written, SL_EIO says where the disk has too little room. */
 sl_status sl_pack(const char *src, const char *dst, const sl_pack_options *opt, sl_error *err);
 
 /* ---- downloading ----------------------------------------------------------------------------- */

@@ -3,6 +3,10 @@
 
     pip install gguf numpy
     tools/make_gguf.py models/demo /tmp/demo.gguf --type Q8_0 --experts Q4_K,Q6_K,Q4_0
+    tools/make_gguf.py models/demo /tmp/demo.gguf --type Q4_0 --decoded /tmp/decoded
+
+--decoded also writes the checkpoint again, in float32, with the numbers that the file's codes stand
+for (as the package decodes them): both must come out the same.
 
 Of the families it knows qwen3_moe and qwen3_5_moe. Tensors are renamed; those of Qwen3.5 are also
 changed: norms hold 1 + w, ssm_a is -exp(A_log), value heads are tiled. Encoders are plain ones:
@@ -11,11 +15,12 @@ quality is not the point.
 import argparse
 import json
 import pathlib
+import shutil
 import struct
 
 import numpy as np
 from gguf import GGMLQuantizationType as Type
-from gguf import GGUFWriter, TokenType, quantize
+from gguf import GGUFWriter, TokenType, dequantize, quantize
 
 WIDTH = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
@@ -47,6 +52,48 @@ class Checkpoint:
         else:
             flat = np.frombuffer(raw, f"<f{WIDTH[entry['dtype']]}").astype(np.float32)
         return flat.reshape(entry["shape"])
+
+
+class Places:
+    """The same tensors, each number being its own place in the checkpoint: what a converter does to
+    these says where every number of its output came from."""
+
+    def __init__(self, model):
+        self.model, self.begin, self.size = model, {}, 0
+        for name, (_, _, entry) in model.where.items():
+            self.begin[name] = self.size
+            self.size += int(np.prod(entry["shape"], dtype=np.int64))
+
+    def __contains__(self, name):
+        return name in self.model
+
+    def __getitem__(self, name):
+        shape = self.model.where[name][2]["shape"]
+        count = int(np.prod(shape, dtype=np.int64))
+        begin = self.begin[name]
+        return np.arange(begin, begin + count, dtype=np.float64).reshape(shape)
+
+
+def write_checkpoint(folder, source, model, places, decoded):
+    """The checkpoint in float32, with decoded {place in all numbers: number} in it."""
+    folder.mkdir()
+    header, data = {}, np.empty(places.size, "<f4")
+    for name, (_, _, entry) in model.where.items():
+        begin = places.begin[name]
+        x = model[name]
+        data[begin:begin + x.size] = x.reshape(-1)
+        header[name] = {"dtype": "F32", "shape": entry["shape"],
+                        "data_offsets": [4 * begin, 4 * (begin + x.size)]}
+    for where, x in decoded:
+        data[where] = x
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(folder / "model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.write(data.tobytes())
+    for name in ("config.json", "tokenizer.json", "chat_template.jinja"):
+        if (source / name).exists():
+            shutil.copy(source / name, folder)
 
 
 # ---- encoders that the package lacks ------------------------------------------------------------
@@ -125,15 +172,24 @@ class Converter:
         self.layers = self.config["num_hidden_layers"]
         self.experts = [Type[name] for name in (args.experts or args.type).split(",")]
         self.turn = 0
+        self.places, self.where, self.decoded = None, [], []
         self.writer = GGUFWriter(args.out, "qwen35moe" if self.hybrid else "qwen3moe",
                                  split_max_tensors=args.split)
 
     # Tensors: a matrix is encoded, a vector is float32.
     def matrix(self, name, x, kind=None):
         kind = fit(Type[self.args.type] if kind is None else kind, x.shape[-1])
-        self.writer.add_tensor(name, encode(x, kind), raw_dtype=kind)
+        if self.places:
+            self.where.append(x.astype(np.int64).reshape(-1))
+            return
+        codes = encode(x, kind)
+        self.writer.add_tensor(name, codes, raw_dtype=kind)
+        if self.args.decoded:
+            self.decoded.append(dequantize(codes, kind).astype(np.float32).reshape(-1))
 
     def vector(self, name, x):
+        if self.places:
+            return
         self.writer.add_tensor(name, np.ascontiguousarray(x, np.float32))
 
     def norm(self, name, x):
@@ -292,6 +348,16 @@ class Converter:
         self.writer.write_kv_data_to_file()
         self.writer.write_tensors_to_file()
         self.writer.close()
+        if self.args.decoded:
+            self.write_decoded()
+
+    def write_decoded(self):
+        """Once more over the tensors, this time to see where their numbers come from."""
+        model = self.model
+        self.model = self.places = Places(model)
+        self.tensors()
+        write_checkpoint(self.args.decoded, self.folder, model, self.places,
+                         zip(self.where, self.decoded))
 
 
 def main():
@@ -302,6 +368,8 @@ def main():
     parser.add_argument("--experts", metavar="TYPES",
                         help="of the stacks of experts, which take these by turns")
     parser.add_argument("--split", type=int, default=0, metavar="N", help="tensors a part at most")
+    parser.add_argument("--decoded", type=pathlib.Path, metavar="FOLDER",
+                        help="also the checkpoint with the numbers that the codes stand for")
     args = parser.parse_args()
     Converter(args.model, args).write()
 

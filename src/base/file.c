@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/checked.h"
 #include "base/fail.h"
 
 /* One system call moves at most this much: some systems refuse more than INT_MAX. */
@@ -186,5 +188,24 @@ sl_status sl__path_join(char *out, size_t out_size, const char *dir, const char 
     if (written < 0 || (size_t)written >= out_size) {
         return SL_FAIL(err, SL_EINVAL, "%s/%s: the path is too long", dir, name);
     }
+    return SL_OK;
+}
+
+sl_status sl__file_free_bytes(const char *path, uint64_t *out, sl_error *err)
+{
+    char at[SL_PATH_MAX], parent[SL_PATH_MAX];
+    struct statvfs disk;
+    if (snprintf(at, sizeof at, "%s", path) >= (int)sizeof at) {
+        return SL_FAIL(err, SL_EINVAL, "%.200s: too long for a path", path);
+    }
+    while (statvfs(at, &disk) != 0) {
+        int saved = errno;
+        sl__path_parent(parent, at);
+        if (saved != ENOENT || strcmp(parent, at) == 0) {
+            return SL_FAIL(err, SL_EIO, "%s: %s", path, strerror(saved));
+        }
+        memcpy(at, parent, sizeof at);
+    }
+    if (!sl__mul_u64(out, disk.f_bavail, disk.f_frsize)) *out = UINT64_MAX;
     return SL_OK;
 }

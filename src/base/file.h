@@ -40,6 +40,13 @@ sl_status sl__file_pwrite_all(int fd, const char *path, const void *src, uint64_
  * would not. */
 int sl__file_sync(int fd);
 sl_status sl__file_sync_dir(const char *path, sl_error *err); /* the same of a folder's names */
+/* Asks the system to begin writing a range of an open file to the disk, so that less is left to do
+ * when it is synced. A hint: it may wait where much is being written already. */
+void sl__file_write_behind(int fd, uint64_t offset, uint64_t bytes);
+
+/* Bytes that may still be written to the file system of path, or of the nearest folder above it
+ * that is there. */
+sl_status sl__file_free_bytes(const char *path, uint64_t *out, sl_error *err);
 
 /* False only where nothing has this name. What is there but cannot be followed or looked at (a link
  * to nowhere or to itself) exists: whoever opens it gets the system's reason, and a file that was

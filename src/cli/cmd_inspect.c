@@ -8,7 +8,7 @@
 
 static bool fits(const sl_model_info *info)
 {
-    return info->free_memory_bytes >= info->minimum_memory_bytes;
+    return info->problem_count == 0 && info->free_memory_bytes >= info->minimum_memory_bytes;
 }
 
 /* "3 linear, 1 full attention; the first 2 dense": only what there is. */
@@ -60,6 +60,44 @@ static void print_architecture(const char *path, const sl_model_info *info)
             info->has_chat_template ? "yes" : "no");
 }
 
+/* What each kind of weights takes, and in which types. */
+static void print_parts(const sl_model_info *info)
+{
+    char size[CLI_FIGURE];
+    printf("\nweights\n");
+    for (uint32_t i = 0; i < SL_MODEL_PARTS; i++) {
+        const sl_model_part *part = &info->parts[i];
+        if (part->weights == 0) continue;
+        cli_row(stdout, part->name, "%s, %.2f bits a weight: %s", cli_size(size, part->bytes),
+                (double)part->bytes * 8.0 / (double)part->weights, part->types);
+    }
+}
+
+/* All that is wrong, as far as there is room for it. */
+static void print_problems(const sl_model_info *info)
+{
+    printf("\nproblems\n");
+    for (uint32_t i = 0; i < info->problem_count && i < SL_MODEL_PROBLEMS; i++)
+        printf("  %s\n", info->problems[i]);
+    if (info->problem_count > SL_MODEL_PROBLEMS)
+        printf("  and %" PRIu32 " more\n", info->problem_count - SL_MODEL_PROBLEMS);
+}
+
+static void print_reads(const sl_model_info *info)
+{
+    char a[CLI_FIGURE], b[CLI_FIGURE], c[CLI_FIGURE];
+    if (info->reads_per_token == 0) return;
+    if (info->read_min_bytes == info->read_max_bytes) {
+        cli_row(stdout, "reads", "%" PRIu32 " a token, of %s", info->reads_per_token,
+                cli_size(a, info->read_min_bytes));
+        return;
+    }
+    cli_row(stdout, "reads", "%" PRIu32 " a token, of %s to %s, %s on average",
+            info->reads_per_token, cli_size(a, info->read_min_bytes),
+            cli_size(b, info->read_max_bytes),
+            cli_size(c, info->bytes_per_token / info->reads_per_token));
+}
+
 static void print_sizes(const sl_model_info *info)
 {
     char a[CLI_FIGURE], b[CLI_FIGURE], c[CLI_FIGURE], d[CLI_FIGURE];
@@ -75,6 +113,7 @@ static void print_sizes(const sl_model_info *info)
     cli_row(stdout, "one expert", "%s in %" PRIu32 " read%s", cli_size(a, info->expert_bytes),
             info->expert_extents, info->expert_extents == 1 ? "" : "s");
     cli_row(stdout, "a token needs", "%s of experts", cli_size(a, info->bytes_per_token));
+    print_reads(info);
     cli_row(stdout, "a session holds", "%s, and %s a token (f32; %s in f16, %s in q8)",
             cli_size(a, info->state_bytes), cli_size(b, info->kv_bytes_per_token),
             cli_size(c, info->kv_f16_bytes_per_token), cli_size(d, info->kv_q8_bytes_per_token));
@@ -100,6 +139,44 @@ static void print_fit(const sl_model_info *info)
     double share = 100.0 * (double)left / (double)info->experts_bytes;
     cli_row(stdout, "will it fit", "yes: the %s to spare hold %.0f %% of the experts",
             cli_size(a, left), share);
+}
+
+/* {"attention": {"types": "bf16", "weights": 1, "bytes": 2}, …}; only what there is. */
+static json_t *parts_json(const sl_model_info *info)
+{
+    static const char *const keys[SL_MODEL_PARTS] = {
+        "attention", "shared_experts", "routers",      "embedding",  "head",
+        "vectors",   "experts_gate",   "experts_up", "experts_down"};
+    json_t *all = json_object();
+    for (uint32_t i = 0; all && i < SL_MODEL_PARTS; i++) {
+        const sl_model_part *part = &info->parts[i];
+        if (part->weights == 0) continue;
+        json_t *one = json_pack("{s:s, s:I, s:I}", "types", part->types, "weights",
+                                (json_int_t)part->weights, "bytes", (json_int_t)part->bytes);
+        if (one && json_object_set_new(all, keys[i], one) == 0) continue;
+        json_decref(all);
+        return NULL;
+    }
+    return all;
+}
+
+/* Paths in messages need not be UTF-8, as JSON must be: what is none is shown as '?'. */
+static json_t *problems_json(const sl_model_info *info)
+{
+    json_t *all = json_array();
+    for (uint32_t i = 0; all && i < info->problem_count && i < SL_MODEL_PROBLEMS; i++) {
+        char text[sizeof info->problems[0]];
+        snprintf(text, sizeof text, "%s", info->problems[i]);
+        json_t *one = json_string(text);
+        for (char *at = text; !one && *at; at++) {
+            if ((unsigned char)*at >= 0x80) *at = '?';
+        }
+        if (!one) one = json_string(text);
+        if (one && json_array_append_new(all, one) == 0) continue;
+        json_decref(all);
+        return NULL;
+    }
+    return all;
 }
 
 static sl_status print_json(const sl_model_info *info, sl_error *err)
@@ -133,6 +210,10 @@ static sl_status print_json(const sl_model_info *info, sl_error *err)
         {"expert_bytes", info->expert_bytes},
         {"expert_extents", info->expert_extents},
         {"bytes_per_token", info->bytes_per_token},
+        {"reads_per_token", info->reads_per_token},
+        {"read_min_bytes", info->read_min_bytes},
+        {"read_max_bytes", info->read_max_bytes},
+        {"problem_count", info->problem_count},
         {"kv_bytes_per_token", info->kv_bytes_per_token},
         {"kv_f16_bytes_per_token", info->kv_f16_bytes_per_token},
         {"kv_q8_bytes_per_token", info->kv_q8_bytes_per_token},
@@ -152,7 +233,9 @@ static sl_status print_json(const sl_model_info *info, sl_error *err)
     for (size_t i = 0; ok && i < sizeof numbers / sizeof numbers[0]; i++)
         ok = json_object_set_new(root, numbers[i].key,
                                  json_integer((json_int_t)numbers[i].value)) == 0;
-    ok = ok && json_object_set_new(root, "expert_bits", json_real(cli_expert_bits(info))) == 0;
+    ok = ok && json_object_set_new(root, "expert_bits", json_real(cli_expert_bits(info))) == 0 &&
+         json_object_set_new(root, "parts", parts_json(info)) == 0 &&
+         json_object_set_new(root, "problems", problems_json(info)) == 0;
     if (ok) {
         json_dumpf(root, stdout, JSON_INDENT(2));
         putchar('\n');
@@ -182,12 +265,18 @@ static int run_command(const cli_call *call)
     sl_error err = {0};
     sl_model_info info;
     sl_status status = sl_model_inspect(model, &info, &err);
-    if (status == SL_OK && json) {
-        status = print_json(&info, &err);
-    } else if (status == SL_OK) {
-        print_architecture(model, &info);
-        print_sizes(&info);
-        print_fit(&info);
+    bool known = status == SL_OK || info.layers > 0 || info.problem_count > 1;
+    if (known && json) {
+        sl_status printed = print_json(&info, status == SL_OK ? &err : NULL);
+        if (status == SL_OK) status = printed;
+    } else if (known) {
+        if (info.layers > 0) {
+            print_architecture(model, &info);
+            print_sizes(&info);
+            print_parts(&info);
+        }
+        if (status == SL_OK) print_fit(&info);
+        else print_problems(&info);
     }
     if (status == SL_OK && routing) status = cli_measure_routing(model, tokens, &err);
     return status == SL_OK ? CLI_OK : cli_fail_error(&err);
@@ -197,9 +286,11 @@ const cli_command cli_cmd_inspect = {
     .name = "inspect",
     .args = "MODEL [--json | --routing]",
     .summary = "Say what a model is, and whether it will fit here",
-    .details = "Reads the headers alone, no weights. --routing opens the model and lets it write\n"
-               "some tokens of its own: how many of a token's experts the token before had chosen\n"
-               "too, and how many the layer's router foretold a layer earlier.\n",
+    .details = "Reads the headers alone, no weights. Of an incomplete model it says what is\n"
+               "known, lists what is missing or cut short, and exits with 1. --routing opens the\n"
+               "model and lets it write some tokens of its own: how many of a token's experts the\n"
+               "token before had chosen too, and how many the layer's router foretold a layer\n"
+               "earlier.\n",
     .args_min = 1,
     .args_max = 1,
     .run = run_command,

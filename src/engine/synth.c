@@ -8,7 +8,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/statvfs.h>
 
 #include "base/fail.h"
 #include "base/file.h"
@@ -383,27 +382,6 @@ static sl_status open_writer(struct synth *s, const char *dst, sl_error *err)
     return status;
 }
 
-/* What is still to be written must fit, with a little to spare for the manifest and the spaces. */
-static sl_status check_room(const struct synth *s, const char *dst, sl_error *err)
-{
-    sl__pack_plan rest = {.tensors = s->tensors, .tensor_count = s->tensor_count};
-    uint64_t bytes = sl__pack_writer_has_resident(s->writer) ? 0 : sl__pack_plan_bytes(&rest);
-    for (uint32_t i = 0; i < s->desc.layer_count; i++) {
-        const sl__pack_plan layer = {.layers = &s->layers[i], .layer_count = 1};
-        if (!sl__pack_writer_has_layer(s->writer, i)) bytes += sl__pack_plan_bytes(&layer);
-    }
-    bytes += bytes / 100 + ((uint64_t)1 << 20);
-    char folder[SL_PATH_MAX];
-    struct statvfs disk;
-    sl__path_parent(folder, dst);
-    if (statvfs(folder, &disk) != 0) return SL_OK; /* then writing will say what is wrong */
-    double free_gib = (double)disk.f_bavail * (double)disk.f_frsize / 0x1p30;
-    double need_gib = (double)bytes / 0x1p30;
-    if (free_gib >= need_gib) return SL_OK;
-    return SL_FAIL(err, SL_EIO, "%s: %.2f GiB are to be written, and its file system has %.2f GiB "
-                   "free", dst, need_gib, free_gib);
-}
-
 /* The largest record, else a piece; a vector needs room for its floats besides. */
 static sl_status take_buffer(struct synth *s, sl_error *err)
 {
@@ -421,7 +399,7 @@ static sl_status write_all(struct synth *s, const char *dst, sl_error *err)
 {
     SL_TRY(prepare(s, err));
     SL_TRY(open_writer(s, dst, err));
-    SL_TRY(check_room(s, dst, err));
+    SL_TRY(sl__pack_writer_check_room(s->writer, err));
     SL_TRY(take_buffer(s, err));
     SL_TRY(write_resident(s, err));
     for (uint32_t i = 0; i < s->desc.layer_count; i++)

@@ -68,10 +68,12 @@ static sl_status name_files(sl__gguf_set *set, const char *path, sl_error *err)
         char digits[12];
         snprintf(digits, sizeof digits, "%05" PRIu32, i + 1);
         memcpy(name + stem + 1, digits, 5);
-        if (!sl__file_exists(name)) {
-            return SL_FAIL(err, SL_EIO, "%s: is missing; %s is one of %" PRIu32 " parts", name,
-                           path, count);
-        }
+        if (sl__file_exists(name)) continue;
+        sl_error why = {0};
+        set->files[i].absent = true;
+        (void)SL_FAIL(&why, SL_EIO, "%s: is missing; %s is one of %" PRIu32 " parts", name, path,
+                      count);
+        SL_TRY(sl__problems_pass(i > 0 ? set->problems : NULL, &why, err));
     }
     return SL_OK;
 }
@@ -147,16 +149,26 @@ static sl_status check_total(const sl__gguf_set *set, sl_error *err)
 static sl_status open_all(sl__gguf_set *set, const char *path, sl_error *err)
 {
     SL_TRY(name_files(set, path, err));
-    for (uint32_t i = set->file_count; i-- > 0;)
-        SL_TRY(read_file(set, i, err));
-    SL_TRY(check_total(set, err));
+    for (uint32_t i = set->file_count; i-- > 0;) {
+        sl_error why = {0};
+        if (set->files[i].absent) continue;
+        set->files[i].absent = read_file(set, i, &why) != SL_OK;
+        SL_TRY(sl__problems_pass(i > 0 ? set->problems : NULL, &why, err));
+    }
+    if (!set->problems || set->problems->count == 0) SL_TRY(check_total(set, err));
     return sl__gguf_sort_tensors(set, err);
 }
 
 sl_status sl__gguf_open(sl__gguf_set *out, const char *path, sl_error *err)
 {
-    sl__gguf_set set = {0};
-    *out = set;
+    return sl__gguf_survey(out, path, NULL, err);
+}
+
+sl_status sl__gguf_survey(sl__gguf_set *out, const char *path, sl__problems *problems,
+                          sl_error *err)
+{
+    sl__gguf_set set = {.problems = problems};
+    *out = (sl__gguf_set){0};
     set.arena = malloc(sizeof *set.arena);
     if (!set.arena) return SL_FAIL_NOMEM(err, "tensor table");
     sl__arena_init(set.arena, 0);

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/dtype.h"
+#include "base/problems.h"
 #include "sluice.h"
 
 #define SL_GGUF_DIMS_MAX   4u
@@ -67,6 +68,7 @@ typedef struct sl__gguf_tensor {
 typedef struct sl__gguf_file {
     char *path;
     uint64_t size;
+    bool absent; /* not read, as the list of problems says */
 } sl__gguf_file;
 
 /* A model's headers; the files are closed again after reading. */
@@ -79,6 +81,7 @@ typedef struct sl__gguf_set {
     uint32_t file_count;
     char *header;            /* of the first file, owned: its keys' values lie there */
     struct sl__arena *arena; /* what everything else lives in */
+    sl__problems *problems;  /* borrowed while opening; NULL: the first failure ends it */
 } sl__gguf_set;
 
 /* Whether a path ends in ".gguf". */
@@ -91,6 +94,11 @@ bool sl__gguf_is(const char *path);
  * tensor is known, rows of whole blocks and data inside the file. Of parts: split.no, split.count
  * and split.tensors.count. */
 sl_status sl__gguf_open(sl__gguf_set *out, const char *path, sl_error *err);
+/* The same of a model that may be incomplete: parts that are not there, cut short or none are noted
+ * and left out, all but the first; of one that is cut short in its data all tensors are in the set.
+ */
+sl_status sl__gguf_survey(sl__gguf_set *out, const char *path, sl__problems *problems,
+                          sl_error *err);
 void sl__gguf_close(sl__gguf_set *set); /* a zeroed set is allowed */
 
 /* ---- tensors --------------------------------------------------------------------------------- */

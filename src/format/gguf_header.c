@@ -32,7 +32,8 @@ typedef struct header_reader {
     char *bytes;    /* owned until the header is whole */
     size_t have, room;
     size_t at;
-    uint64_t end; /* where a header must have ended */
+    uint64_t end;  /* where a header must have ended */
+    uint64_t past; /* bytes that the file lacks at its end, where that is a problem of many */
     uint64_t key_count, tensor_count;
     sl__gguf_key *keys;
     sl__gguf_tensor *tensors; /* behind those of the set */
@@ -260,8 +261,10 @@ static sl_status place(header_reader *r, sl__gguf_tensor *t, uint64_t data, uint
                        "%s: tensor %s: its offset %" PRIu64 " is no multiple of %" PRIu64,
                        r->file->path, t->name, t->offset, align);
     }
-    if (!sl__add_u64(&offset, t->offset, data) || !sl__add_u64(&end, offset, t->bytes) ||
-        end > r->file->size) {
+    bool fits = sl__add_u64(&offset, t->offset, data) && sl__add_u64(&end, offset, t->bytes);
+    if (fits && end > r->file->size && r->set->problems) {
+        if (end - r->file->size > r->past) r->past = end - r->file->size;
+    } else if (!fits || end > r->file->size) {
         return SL_FAIL(r->err, SL_EFORMAT,
                        "%s: tensor %s ends past the end of the file (%" PRIu64
                        " bytes): truncated?",
@@ -306,7 +309,11 @@ static sl_status place_tensors(header_reader *r)
     (void)sl__align_u64(&data, r->at, (uint64_t)align); /* both are small */
     for (uint64_t i = 0; i < r->tensor_count; i++)
         SL_TRY(place(r, &r->tensors[i], data, (uint64_t)align));
-    return SL_OK;
+    if (r->past == 0) return SL_OK;
+    sl_error why = {0};
+    (void)SL_FAIL(&why, SL_EFORMAT, "%s: %" PRIu64 " bytes are missing at its end: truncated?",
+                  r->file->path, r->past);
+    return sl__problems_pass(r->set->problems, &why, r->err);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */

@@ -121,12 +121,14 @@ static sl_status name_shard(sl__st_set *set, const char *dir, const sl__st_index
         return SL_FAIL(err, SL_EFORMAT,
                        "%s: tensor %s: file name %s is too long or leads out of the folder",
                        index->path, entry->tensor, entry->file);
-    if (!sl__file_exists(path))
-        return SL_FAIL(err, SL_EIO, "%s: is missing; %s names it", path, index->path);
     char *copy = sl__arena_strdup(set->arena, path);
     if (!copy) return SL_FAIL_NOMEM(err, "file table");
     set->files[entry->file_index].path = copy;
-    return SL_OK;
+    if (sl__file_exists(path)) return SL_OK;
+    set->files[entry->file_index].absent = true;
+    sl_error why = {0};
+    (void)SL_FAIL(&why, SL_EIO, "%s: is missing; %s names it", path, index->path);
+    return sl__problems_pass(set->problems, &why, err);
 }
 
 static sl_status read_shards(sl__st_set *set, const char *dir, const sl__st_index *index,
@@ -138,8 +140,15 @@ static sl_status read_shards(sl__st_set *set, const char *dir, const sl__st_inde
         const sl__st_index_entry *e = &index->entries[i];
         if (!set->files[e->file_index].path) SL_TRY(name_shard(set, dir, index, e, err));
     }
-    for (uint32_t f = 0; f < set->file_count; f++) SL_TRY(read_file(set, f, err));
+    for (uint32_t f = 0; f < set->file_count; f++) {
+        sl_error why = {0};
+        if (set->files[f].absent) continue;
+        set->files[f].absent = read_file(set, f, &why) != SL_OK;
+        SL_TRY(sl__problems_pass(set->problems, &why, err));
+    }
     SL_TRY(sort_tensors(set, err));
+    /* With shards left out much of the index is not there: whoever needs a tensor will say so. */
+    if (set->problems && set->problems->count > 0) return SL_OK;
     return sl__st_index_check(index, set, err);
 }
 
@@ -166,8 +175,13 @@ static sl_status open_any(sl__st_set *set, const char *path, sl_error *err)
 
 sl_status sl__st_open(sl__st_set *out, const char *path, sl_error *err)
 {
+    return sl__st_survey(out, path, NULL, err);
+}
+
+sl_status sl__st_survey(sl__st_set *out, const char *path, sl__problems *problems, sl_error *err)
+{
     *out = (sl__st_set){0};
-    sl__st_set set = {0};
+    sl__st_set set = {.problems = problems};
     set.arena = malloc(sizeof *set.arena);
     if (!set.arena) return SL_FAIL_NOMEM(err, "tensor table");
     sl__arena_init(set.arena, 0);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/dtype.h"
+#include "base/problems.h"
 #include "sluice.h"
 
 #define SL_TENSOR_DIMS_MAX 8u
@@ -24,6 +25,7 @@ typedef struct sl__st_tensor {
 typedef struct sl__st_file {
     char *path;
     uint64_t size;
+    bool absent; /* not read, as the list of problems says */
 } sl__st_file;
 
 /* All tensors of a checkpoint, sorted by name (strcmp); files closed again after reading. */
@@ -33,6 +35,7 @@ typedef struct sl__st_set {
     sl__st_file *files;
     uint32_t file_count;
     struct sl__arena *arena; /* what everything above lives in */
+    sl__problems *problems;  /* borrowed while opening; NULL: the first failure ends it */
 } sl__st_set;
 
 /* Opens a folder (model.safetensors.index.json, else model.safetensors) or one .safetensors file.
@@ -40,6 +43,9 @@ typedef struct sl__st_set {
  * offsets inside the file; no overlap and no hole; no name twice; every tensor of the index in the
  * file that it names (tensors of a shard that the index leaves out are taken too). */
 sl_status sl__st_open(sl__st_set *out, const char *path, sl_error *err);
+/* The same of a checkpoint that may be incomplete: shards that are not there, cut short or none are
+ * noted and left out; of one that is cut short in its data all tensors are in the set. */
+sl_status sl__st_survey(sl__st_set *out, const char *path, sl__problems *problems, sl_error *err);
 void sl__st_close(sl__st_set *set); /* a zeroed set is allowed */
 
 /* NULL where there is none. */

@@ -32,6 +32,7 @@ typedef struct header_view {
     const char *path;
     uint32_t file;
     uint64_t data_begin, file_size;
+    uint64_t *past; /* bytes that the file lacks at its end; NULL: it may lack none */
 } header_view;
 
 /* The format's names of types. */
@@ -154,10 +155,15 @@ static sl_status read_offsets(const header_view *h, const json_t *info, sl__st_t
         return SL_FAIL(err, SL_EFORMAT,
                        "%s: tensor %s: its shape takes %" PRIu64 " bytes, its offsets %" PRIu64,
                        h->path, t->name, t->bytes, end - begin);
-    if (end > h->file_size - h->data_begin)
-        return SL_FAIL(err, SL_EFORMAT,
-                       "%s: tensor %s ends %" PRIu64 " bytes past the end of the file: truncated?",
-                       h->path, t->name, end - (h->file_size - h->data_begin));
+    if (end > h->file_size - h->data_begin) {
+        uint64_t past = end - (h->file_size - h->data_begin);
+        if (!h->past)
+            return SL_FAIL(err, SL_EFORMAT,
+                           "%s: tensor %s ends %" PRIu64
+                           " bytes past the end of the file: truncated?",
+                           h->path, t->name, past);
+        if (past > *h->past) *h->past = past;
+    }
     t->offset = h->data_begin + begin;
     t->file = h->file;
     return SL_OK;
@@ -249,10 +255,12 @@ static sl_status append_tensors(sl__st_set *set, const header_view *h, json_t *r
 sl_status sl__st_parse_header(sl__st_set *set, uint32_t file, const char *json, size_t json_size,
                               uint64_t file_size, sl_error *err)
 {
+    uint64_t past = 0;
     header_view h = {
         .path = set->files[file].path,
         .file = file,
         .file_size = file_size,
+        .past = set->problems ? &past : NULL,
     };
     if (json_size > SL_ST_HEADER_MAX || !sl__add_u64(&h.data_begin, json_size, 8) ||
         h.data_begin > file_size)
@@ -265,5 +273,9 @@ sl_status sl__st_parse_header(sl__st_set *set, uint32_t file, const char *json, 
     SL_TRY(sl__json_parse(json, json_size, h.path, &root, err));
     sl_status status = append_tensors(set, &h, root, err);
     json_decref(root);
-    return status;
+    if (status != SL_OK || past == 0) return status;
+    sl_error why = {0};
+    (void)SL_FAIL(&why, SL_EFORMAT, "%s: %" PRIu64 " bytes are missing at its end: truncated?",
+                  h.path, past);
+    return sl__problems_pass(set->problems, &why, err);
 }

@@ -8,10 +8,8 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "base/checked.h"
 #include "base/fail.h"
 
 /* Parts of a path into out[SL_PATH_MAX]; the parts end with NULL. */
@@ -245,20 +243,4 @@ sl_status sl__hub_snapshot_list(sl__hub_list *out, const sl__hub_cache *cache, c
     memcpy(out->commit, commit, SL_HUB_COMMIT_TEXT);
     SL_TRY(walk_folder(&w, "", 0, err));
     return sl__hub_list_sort(out, w.root, err);
-}
-
-sl_status sl__hub_free_bytes(const char *path, uint64_t *out, sl_error *err)
-{
-    char at[SL_PATH_MAX], parent[SL_PATH_MAX];
-    struct statvfs st;
-    SL_TRY(JOIN(at, err, path));
-    while (statvfs(at, &st) != 0) {
-        int saved = errno;
-        sl__path_parent(parent, at);
-        if (saved != ENOENT || strcmp(parent, at) == 0)
-            return SL_FAIL(err, SL_EIO, "%s: %s", path, strerror(saved));
-        memcpy(at, parent, sizeof at);
-    }
-    if (!sl__mul_u64(out, st.f_bavail, st.f_frsize)) *out = UINT64_MAX;
-    return SL_OK;
 }

@@ -57,9 +57,6 @@ sl_status sl__hub_lock(const sl__hub_cache *cache, const char *name, int *fd, sl
 sl_status sl__hub_snapshot_list(sl__hub_list *out, const sl__hub_cache *cache, const char *commit,
                                 sl__arena *arena, sl_error *err);
 
-/* What the disk under a path has left for this user; the path's end need not be there yet. */
-sl_status sl__hub_free_bytes(const char *path, uint64_t *out, sl_error *err);
-
 /* The path into out[out_size]; SL_EINVAL where it does not fit. */
 sl_status sl__hub_path_copy(char *out, size_t out_size, const char *path, sl_error *err);
 

@@ -143,7 +143,7 @@ static sl_status make_plan(pull *p, sl_error *err)
     plan->files = files;
     plan->path = p->path;
     SL_TRY(sl__hub_snapshot_path(p->path, &p->cache, p->list.commit, p->selection.main_path, err));
-    return sl__hub_free_bytes(p->cache.hub, &plan->free_bytes, err);
+    return sl__file_free_bytes(p->cache.hub, &plan->free_bytes, err);
 }
 
 static sl_status check_space(const pull *p, sl_error *err)

@@ -53,6 +53,16 @@ static sl_status find_prefix(sl__model_desc *desc, const sl__family *family,
         snprintf(desc->prefix, sizeof desc->prefix, "%s", *p);
         return SL_OK;
     }
+    /* Of an incomplete model the layers may say it, so that the rest of it can be looked at. */
+    for (const char *const *p = family->prefixes; *p; p++) {
+        char layers[160];
+        int size = snprintf(layers, sizeof layers, "%slayers.", *p);
+        for (size_t i = 0; i < sl__store_tensor_count(store); i++) {
+            if (strncmp(sl__store_tensor_at(store, i)->name, layers, (size_t)size) != 0) continue;
+            snprintf(desc->prefix, sizeof desc->prefix, "%s", *p);
+            return SL_OK;
+        }
+    }
     return SL_FAIL(err, SL_EFORMAT, "%s: tensor %sembed_tokens.weight is missing",
                    sl__store_path(store), family->prefixes[0]);
 }

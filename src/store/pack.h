@@ -70,6 +70,9 @@ sl_status sl__pack_writer_open(sl__pack_writer **out, const char *dst, const sl_
 bool sl__pack_writer_has_resident(const sl__pack_writer *w);
 bool sl__pack_writer_has_layer(const sl__pack_writer *w, uint32_t layer);
 
+/* Fails where the file system has less room than what is still to be written. */
+sl_status sl__pack_writer_check_room(const sl__pack_writer *w, sl_error *err);
+
 /* Tensors come in the order of the plan, each in one call or in parts of whole rows (or panels)
  * that adjoin. */
 sl_status sl__pack_writer_resident_begin(sl__pack_writer *w, sl_error *err);
@@ -99,6 +102,10 @@ void sl__pack_writer_close(sl__pack_writer *w);
 /* The bytes of all tensors and records that the plan will write, for the progress bar: what the
  * calls above are given, without the space between. UINT64_MAX for a plan that opening refuses. */
 uint64_t sl__pack_plan_bytes(const sl__pack_plan *plan);
+/* The same with all spaces, as a disk sees it. */
+uint64_t sl__pack_plan_disk_bytes(const sl__pack_plan *plan);
+/* What a manifest and the small files beside it take at most, about, in a pack of such a size. */
+uint64_t sl__pack_spare_bytes(uint64_t disk_bytes);
 
 /* ---- reading --------------------------------------------------------------------------------- */
 

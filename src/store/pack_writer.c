@@ -20,6 +20,8 @@
 #include "store/pack_manifest.h"
 #include "store/pack_writer.h"
 
+#define BEHIND_BYTES ((uint64_t)8 << 20) /* what the system is asked to write at a time */
+
 bool sl__pack_writer_find(const sl__pack_writer *w, uint32_t layer, size_t *index)
 {
     for (size_t i = 0; i < w->plan.layer_count; i++) {
@@ -50,6 +52,35 @@ uint64_t sl__pack_plan_bytes(const sl__pack_plan *plan)
         }
     }
     return total;
+}
+
+uint64_t sl__pack_plan_disk_bytes(const sl__pack_plan *plan)
+{
+    uint64_t total = 0, end = 0, bytes, offset;
+    for (size_t i = 0; i < plan->tensor_count; i++) {
+        const sl__pack_tensor_plan *t = &plan->tensors[i];
+        if (!sl__tensor_bytes(t->dtype, t->panels, t->dims, t->shape, &bytes) ||
+            !sl__pack_place(&end, bytes, &offset)) {
+            return UINT64_MAX;
+        }
+    }
+    total = sl__pack_resident_bytes(end);
+    for (size_t i = 0; i < plan->layer_count; i++) {
+        const sl__pack_layer_plan *l = &plan->layers[i];
+        sl__expert_layout layout;
+        if (sl__expert_layout_init(&layout, l->expert_count, l->dtype, l->rows, l->cols,
+                                   l->panels, l->planes, "plan", NULL) != SL_OK ||
+            !sl__add_u64(&total, total, sl__pack_layer_bytes(&layout))) {
+            return UINT64_MAX;
+        }
+    }
+    return total;
+}
+
+/* A checksum of a record takes 17 bytes of the manifest, a tensor some hundred. */
+uint64_t sl__pack_spare_bytes(uint64_t disk_bytes)
+{
+    return disk_bytes / 500 + ((uint64_t)4 << 20);
 }
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -133,6 +164,22 @@ const sl__expert_layout *sl__pack_writer_layout(const sl__pack_writer *w, uint32
     return sl__pack_writer_find(w, layer, &i) ? &w->plan.layers[i].layout : NULL;
 }
 
+sl_status sl__pack_writer_check_room(const sl__pack_writer *w, sl_error *err)
+{
+    uint64_t bytes = 0, free_bytes;
+    uint32_t file;
+    bool resident = sl__pack_manifest_find_file(&w->plan, SL_PACK_RESIDENT, &file);
+    if (resident && !w->resident_done) bytes += w->plan.files[file].bytes;
+    for (size_t i = 0; i < w->plan.layer_count; i++) {
+        if (!w->layer_done[i]) bytes += sl__pack_layer_bytes(&w->plan.layers[i].layout);
+    }
+    bytes += sl__pack_spare_bytes(bytes);
+    SL_TRY(sl__file_free_bytes(w->partial, &free_bytes, err));
+    if (bytes <= free_bytes) return SL_OK;
+    return SL_FAIL(err, SL_EIO, "%s: %.2f GiB are to be written, and its file system has %.2f GiB "
+                   "free", w->dst, (double)bytes / 0x1p30, (double)free_bytes / 0x1p30);
+}
+
 /* ---- the file that is being written ---------------------------------------------------------- */
 
 /* A failure leaves no half-written file. Returns status. */
@@ -155,7 +202,17 @@ static sl_status begin_file(sl__pack_writer *w, sl__pack_open what, const char *
     w->open = what;
     w->next = 0;
     w->tensor_bytes = 0;
+    w->begun = 0;
     return SL_OK;
+}
+
+/* The disk is kept busy all the while: a sync at the end of a large file would find nothing begun
+ * but what the system's own patience had run out for. */
+static void write_behind(sl__pack_writer *w, uint64_t end)
+{
+    if (end - w->begun < BEHIND_BYTES) return;
+    sl__file_write_behind(w->fd, w->begun, end - w->begun);
+    w->begun = end;
 }
 
 /* Gives the file its size, makes it durable and enters it in the journal. */
@@ -205,6 +262,7 @@ sl_status sl__pack_writer_tensor(sl__pack_writer *w, size_t index, const void *d
     sl_status status = sl__file_pwrite_all(w->fd, w->file_path, data, bytes,
                                            x->offset + w->tensor_bytes, err);
     if (status != SL_OK) return abandon(w, status);
+    write_behind(w, x->offset + w->tensor_bytes + bytes);
     if (w->tensor_bytes == 0) sl__hasher_reset(w->hash);
     sl__hasher_update(w->hash, data, (size_t)bytes);
     w->tensor_bytes += bytes;
@@ -279,6 +337,7 @@ sl_status sl__pack_writer_record(sl__pack_writer *w, uint32_t layer, uint32_t ex
     sl_status status = sl__file_pwrite_all(w->fd, w->file_path, record, layout->record_bytes,
                                            expert * sl__pack_stride(layout), err);
     if (status != SL_OK) return abandon(w, status);
+    write_behind(w, (expert + UINT64_C(1)) * sl__pack_stride(layout));
     w->plan.layers[i].checksums[expert] = sl__hash64(record, (size_t)layout->record_bytes);
     w->next++;
     return SL_OK;

@@ -30,6 +30,7 @@ struct sl__pack_writer {
     size_t layer;           /* index into plan.layers, with SL_PACK_OPEN_LAYER */
     size_t next;            /* tensor or expert that must come now */
     uint64_t tensor_bytes;  /* of that tensor, so far */
+    uint64_t begun;         /* of the file, that the system was asked to write to the disk */
     int fd;                 /* -1: none */
     char file_path[SL_PATH_MAX];
     sl__hasher *hash;

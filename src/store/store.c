@@ -60,10 +60,18 @@ static sl_status open_any(sl__store *s, const char *path, sl_error *err)
 
 sl_status sl__store_open(sl__store **out, const char *path, sl_error *err)
 {
+    return sl__store_survey(out, path, NULL, err);
+}
+
+sl_status sl__store_survey(sl__store **out, const char *path, sl__problems *problems,
+                           sl_error *err)
+{
     sl__store *s = calloc(1, sizeof *s);
     if (!s) return SL_FAIL_NOMEM(err, "store");
     sl__arena_init(&s->arena, 0);
+    s->problems = problems;
     sl_status status = open_any(s, path, err);
+    s->problems = NULL;
     if (status != SL_OK) {
         sl__store_close(s);
         return status;
@@ -84,19 +92,23 @@ sl_status sl__store_take_files(sl__store *store, uint32_t count, sl_error *err)
     return SL_OK;
 }
 
-sl_status sl__store_open_file(sl__store *store, uint32_t i, const char *path, uint64_t bytes,
-                              sl_error *err)
+static sl_status open_file(sl__store_file *file, uint64_t bytes, sl_error *err)
 {
-    uint64_t size;
-    SL_TRY(sl__file_open(path, &store->files[i].fd, &size, err));
-    store->files[i].bytes = size;
+    SL_TRY(sl__file_open(file->path, &file->fd, &file->bytes, err));
+    if (file->bytes == bytes) return SL_OK;
+    return SL_FAIL(err, SL_EFORMAT, "%s: %llu bytes; expected %llu", file->path,
+                   (unsigned long long)file->bytes, (unsigned long long)bytes);
+}
+
+sl_status sl__store_open_file(sl__store *store, uint32_t i, const char *path, uint64_t bytes,
+                              bool absent, sl_error *err)
+{
+    sl_error why = {0};
     store->files[i].path = sl__arena_strdup(&store->arena, path);
     if (!store->files[i].path) return SL_FAIL_NOMEM(err, "file table");
-    if (size != bytes) {
-        return SL_FAIL(err, SL_EFORMAT, "%s: %llu bytes; expected %llu", path,
-                       (unsigned long long)size, (unsigned long long)bytes);
-    }
-    return SL_OK;
+    if (absent) return SL_OK;
+    (void)open_file(&store->files[i], bytes, &why);
+    return sl__problems_pass(store->problems, &why, err);
 }
 
 void sl__store_close(sl__store *store)

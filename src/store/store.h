@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/problems.h"
 #include "base/rows.h"
 #include "format/config.h"
 #include "sluice.h"
@@ -94,6 +95,11 @@ typedef struct sl__store sl__store;
 /* Opens a pack (manifest.json), a checkpoint folder, one .safetensors file, or a GGUF file (any
  * part of a split one). Reads headers only; keeps one descriptor a file. */
 sl_status sl__store_open(sl__store **out, const char *path, sl_error *err);
+/* The same of a model that may be incomplete, to say what is known of it: files that are not there,
+ * cut short or none are noted, and the store has what the others say. Nothing of its weights may be
+ * read then. problems is borrowed for the call. */
+sl_status sl__store_survey(sl__store **out, const char *path, sl__problems *problems,
+                           sl_error *err);
 void sl__store_close(sl__store *store); /* NULL is allowed */
 
 bool sl__store_is_pack(const sl__store *store);

@@ -16,7 +16,8 @@ static sl_status open_files(sl__store *s, const sl__st_set *set, sl_error *err)
 {
     SL_TRY(sl__store_take_files(s, set->file_count, err));
     for (uint32_t i = 0; i < set->file_count; i++) {
-        SL_TRY(sl__store_open_file(s, i, set->files[i].path, set->files[i].size, err));
+        SL_TRY(sl__store_open_file(s, i, set->files[i].path, set->files[i].size,
+                                   set->files[i].absent, err));
     }
     return SL_OK;
 }
@@ -69,7 +70,7 @@ sl_status sl__store_open_checkpoint(sl__store *store, sl_error *err)
 {
     SL_TRY(load_configs(store, err)); /* before the headers: it is the cheaper one to miss */
     sl__st_set set = {0};
-    SL_TRY(sl__st_open(&set, store->path, err));
+    SL_TRY(sl__st_survey(&set, store->path, store->problems, err));
     sl_status status = open_files(store, &set, err);
     if (status == SL_OK) status = sl__store_take_tensors(store, &set, err);
     if (status == SL_OK) status = sl__store_take_names(store, err);

@@ -19,7 +19,8 @@ static sl_status open_files(sl__store *s, const sl__gguf_set *set, sl_error *err
 {
     SL_TRY(sl__store_take_files(s, set->file_count, err));
     for (uint32_t i = 0; i < set->file_count; i++)
-        SL_TRY(sl__store_open_file(s, i, set->files[i].path, set->files[i].size, err));
+        SL_TRY(sl__store_open_file(s, i, set->files[i].path, set->files[i].size,
+                                   set->files[i].absent, err));
     return SL_OK;
 }
 
@@ -118,7 +119,7 @@ static sl_status take_all(sl__store *s, const sl__gguf_set *set, sl_error *err)
 sl_status sl__store_open_gguf(sl__store *store, sl_error *err)
 {
     sl__gguf_set set;
-    SL_TRY(sl__gguf_open(&set, store->path, err));
+    SL_TRY(sl__gguf_survey(&set, store->path, store->problems, err));
     sl_status status = take_all(store, &set, err);
     sl__gguf_close(&set);
     return status;

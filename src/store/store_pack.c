@@ -30,7 +30,7 @@ static sl_status open_files(sl__store *s, sl_error *err)
     for (uint32_t i = 0; i < m->file_count; i++) {
         char path[SL_PATH_MAX];
         SL_TRY(sl__path_join(path, sizeof path, s->folder, m->files[i].name, err));
-        SL_TRY(sl__store_open_file(s, i, path, m->files[i].bytes, err));
+        SL_TRY(sl__store_open_file(s, i, path, m->files[i].bytes, false, err));
         if (m->files[i].has_checksum) SL_TRY(check_small_file(s, i, err));
     }
     return SL_OK;

@@ -47,6 +47,7 @@ typedef enum sl__store_flavour {
 struct sl__store {
     char path[SL_PATH_MAX], folder[SL_PATH_MAX];
     sl__store_kind kind;
+    sl__problems *problems; /* while opening; NULL: the first failure ends it */
     sl__store_flavour flavour; /* of a checkpoint */
     bool stripped;             /* MLX: names in the file begin with SL_MLX_PREFIX */
     sl__config config;
@@ -72,9 +73,10 @@ sl_status sl__store_open_gguf(sl__store *store, sl_error *err);
 /* Takes a table of `count` files, none of them open. */
 sl_status sl__store_take_files(sl__store *store, uint32_t count, sl_error *err);
 
-/* Opens file i of the table; its size must be the one that the headers were checked against. */
+/* Opens file i of the table; its size must be the one that the headers were checked against.
+ * absent: it is known to be missing, and noted; the table has its name then. */
 sl_status sl__store_open_file(sl__store *store, uint32_t i, const char *path, uint64_t bytes,
-                              sl_error *err);
+                              bool absent, sl_error *err);
 
 /* Finds the planes of all tensors that have any, by their names, and checks their shapes where
  * those of the codes are known. */

@@ -65,6 +65,35 @@ for type in BF16:2e-6 F32:2e-6 Q8_0:0.05; do
     make "$tmp/demo.gguf" --type "${type%:*}"
     compare "$tmp/demo.gguf" "${type#*:}"
 done
+# The same weights, decoded by the package and run from a checkpoint of float32.
+for types in F16 BF16 Q8_0 Q4_0 Q5_1 Q4_K Q6_K 'Q8_0 --experts Q4_K,Q6_K,Q5_0,Q4_1'; do
+    rm -rf "$tmp/decoded" "$tmp/demo.gguf"
+    # shellcheck disable=SC2086  # words
+    make "$tmp/demo.gguf" --type $types --decoded "$tmp/decoded"
+    cp "$tmp/want" "$tmp/checkpoint.logits"
+    "$sluice" logits "$tmp/decoded" --ids "$tmp/ids" --out "$tmp/want" 2>"$tmp/err" ||
+        fail "the decoded checkpoint: $(cat "$tmp/err")"
+    compare "$tmp/demo.gguf" 1e-4
+    mv "$tmp/checkpoint.logits" "$tmp/want"
+done
+rm -rf "$tmp/decoded"
+
+# Blocks of every type, as the package decodes them: the same bits.
+checks=$((checks + 1))
+blocks=$(dirname "$sluice")/tests/test_gguf_blocks
+count=10000
+[ "${SLUICE_TEST_FAST:-0}" = 0 ] || count=500
+if [ -x "$blocks" ]; then
+    "$python" ../tools/make_gguf_blocks.py $count "$tmp/blocks.bin" >"$tmp/log" 2>&1 ||
+        fail "make_gguf_blocks: $(tail -n 1 "$tmp/log")"
+    SLUICE_GGUF_BLOCKS=$tmp/blocks.bin "$blocks" >"$tmp/log" 2>&1 ||
+        fail "blocks of gguf: $(grep -m 1 -E 'differ|ERROR' "$tmp/log")"
+    grep -q "^$((count * 19)) blocks of 19 types" "$tmp/log" || fail "too few blocks were looked at"
+    rm -f "$tmp/blocks.bin"
+else
+    echo "not checked: $blocks is not built"
+fi
+
 "$sluice" tokenize "$tmp/demo.gguf" <"$tmp/text" | tr '\n' ' ' | cmp -s - "$tmp/ids" ||
     fail "other ids"
 

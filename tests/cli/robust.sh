@@ -24,13 +24,14 @@ fail() {
 }
 
 # judge PATTERN WHAT: exit code 1 in $code, nothing in $tmp/out, and in $tmp/err one message, which
-# matches. Only pack, which reports its progress, may say more before it.
+# matches. Only pack, which reports its progress, may say more before it, and inspect on stdout what
+# it knows of an incomplete model.
 judge() {
     local pattern=$1 what=$2 message
     checks=$((checks + 1))
     message=$(grep '^sluice: ' "$tmp/err")
     [ "$code" = 1 ] || fail "'$what' exits with $code, not 1: $(tail -n 1 "$tmp/err")"
-    [ ! -s "$tmp/out" ] || fail "'$what' writes to stdout"
+    [ ! -s "$tmp/out" ] || [[ $what == inspect\ * ]] || fail "'$what' writes to stdout"
     [ "$(wc -l <<<"$message")" = 1 ] || fail "'$what' says: $message"
     [ "$(wc -l <"$tmp/err")" = 1 ] || [[ $what == pack\ * ]] ||
         fail "'$what' says: $(cat "$tmp/err")"
@@ -246,10 +247,14 @@ done
 cat >"$tmp/tmpfs.sh" <<'SCRIPT'
 sluice=$1 demo=$2 tmp=$3
 mount -t tmpfs -o size=11m none "$tmp/small" || exit 77
+"$sluice" pack "$demo" "$tmp/small/pack" >"$tmp/out3" 2>"$tmp/err3"
+echo $? >"$tmp/code3"
+ls "$tmp/small" >"$tmp/left3"
+mount -o remount,size=64m,nr_inodes=6 "$tmp/small" # room enough, but not for so many files
 "$sluice" pack "$demo" "$tmp/small/pack" >"$tmp/out" 2>"$tmp/err"
 echo $? >"$tmp/code"
 ls "$tmp/small" >"$tmp/left"
-mount -o remount,size=64m "$tmp/small"
+mount -o remount,size=64m,nr_inodes=1000 "$tmp/small"
 "$sluice" pack "$demo" "$tmp/small/pack" >"$tmp/out2" 2>"$tmp/err2" || exit 1
 cp -r "$tmp/small/pack" "$tmp/from-small"
 rm -r "$tmp/small/pack"
@@ -267,6 +272,12 @@ case $? in
     code=$(cat "$tmp/code")
     judge "$tmp/small/pack.partial/*: No space left on device" "pack on a full disk"
     [ "$(cat "$tmp/left")" = pack.partial ] || fail "a full disk holds $(cat "$tmp/left")"
+    mv "$tmp/err3" "$tmp/err"
+    mv "$tmp/out3" "$tmp/out"
+    code=$(cat "$tmp/code3")
+    judge "$tmp/small/pack: 0.0* GiB are to be written, and its file system has 0.0* GiB free" \
+        "pack on a small disk"
+    [ ! -s "$tmp/left3" ] || fail "a small disk holds $(cat "$tmp/left3")"
     diff -r "$tmp/whole" "$tmp/from-small" >"$tmp/diff" ||
         fail "after a full disk: $(cat "$tmp/diff")"
     mv "$tmp/err2" "$tmp/err"

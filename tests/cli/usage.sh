@@ -196,8 +196,6 @@ for word in '' al alll 'all|first' None; do
     usage "run: --verify-reads takes one of all|first|none, not '$word'*" \
         run m -p x --verify-reads "$word"
 done
-usage "pack: --experts takes one of keep|bf16|q8|q4|q3|q2, not 'q5'*" pack a b --experts q5
-usage "pack: --resident takes one of keep|bf16|q8|q4|q3|q2, not 'Q8'*" pack a b --resident=Q8
 usage "pack: --threads takes a number from 1 to 1024, not '0'*" pack a b --threads 0
 for number in 0 0.001 61 x nan -1; do
     usage "probe: --time takes a number from 0.01 to 60, not '$number'*" probe --time "$number"
