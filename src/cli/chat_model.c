@@ -1,0 +1,186 @@
+/* The model of a chat: opening it, prompts, and evaluating no more than is new. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fail.h"
+#include "cli/chat.h"
+
+#define CONTEXT 16384u /* where nothing is said and memory allows it */
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+/* What the tokenizer puts before every text, for templates that write it themselves. */
+static sl_status find_bos(chat_model *m, sl_error *err)
+{
+    int32_t *ids;
+    size_t count, size;
+    SL_TRY(sl_tokenizer_encode(m->tok, "", 0, SL_ENCODE_BOS, &ids, &count, err));
+    sl_status status = SL_OK;
+    if (count > 0) status = sl_tokenizer_decode(m->tok, ids, 1, false, &m->bos, &size, err);
+    free(ids);
+    return status;
+}
+
+static void close_engine(chat_model *m)
+{
+    sl_session_destroy(m->session);
+    sl_engine_close(m->engine);
+    free(m->logits);
+    free(m->seen);
+    m->session = NULL;
+    m->engine = NULL;
+    m->logits = NULL;
+    m->seen = NULL;
+    m->seen_count = 0;
+}
+
+static sl_status open_engine(chat_model *m, sl_error *err)
+{
+    m->options.engine.tokenizer = m->tok;
+    m->options.engine.expected_tokens = CONTEXT;
+    uint64_t start_ns = sl__now_ns();
+    SL_TRY(cli_engine_open(&m->engine, &m->session, m->path, &m->options, err));
+    m->load_ns = sl__now_ns() - start_ns;
+    sl_engine_info_get(m->engine, &m->info);
+    sl_engine_generation_defaults(m->engine, &m->defaults);
+    m->logits = calloc(m->info.vocab_size, sizeof *m->logits);
+    m->seen = calloc(m->info.context_tokens, sizeof *m->seen);
+    if (m->logits && m->seen) return SL_OK;
+    close_engine(m);
+    return SL_FAIL_NOMEM(err, "logits");
+}
+
+sl_status chat_model_open(chat_model *m, sl_error *err)
+{
+    SL_TRY(sl_tokenizer_open(&m->tok, m->path, err));
+    SL_TRY(sl_template_open(&m->tmpl, m->path, err));
+    SL_TRY(find_bos(m, err));
+    return open_engine(m, err);
+}
+
+void chat_model_close(chat_model *m)
+{
+    close_engine(m);
+    sl_template_close(m->tmpl);
+    sl_tokenizer_close(m->tok);
+    free(m->bos);
+}
+
+sl_status chat_model_experts(chat_model *m, uint32_t experts, sl_error *err)
+{
+    uint32_t before = m->info.experts_per_token, trained = m->info.trained_experts_per_token;
+    if (experts < 1 || experts > trained) {
+        return SL_FAIL(err, SL_EINVAL,
+                       "%s: a token has from 1 to %" PRIu32 " experts, not %" PRIu32, m->path,
+                       trained, experts);
+    }
+    close_engine(m); /* two would not fit */
+    m->options.engine.experts_per_token = experts;
+    sl_status status = open_engine(m, err);
+    if (status == SL_OK) return SL_OK;
+    m->options.engine.experts_per_token = before;
+    (void)open_engine(m, NULL);
+    return status;
+}
+
+/* ---- prompts --------------------------------------------------------------------------------- */
+
+static json_t *variables(const chat_model *m, const json_t *messages, const json_t *tools,
+                         bool think)
+{
+    json_t *vars = json_pack("{s:O, s:b}", "messages", messages, "add_generation_prompt", 1);
+    bool made = vars != NULL;
+    if (made && tools) made = json_object_set(vars, "tools", (json_t *)tools) == 0;
+    if (made && m->bos) made = json_object_set_new(vars, "bos_token", json_string(m->bos)) == 0;
+    if (made && !think) {
+        made = json_object_set_new(vars, "enable_thinking", json_false()) == 0 &&
+               json_object_set_new(vars, "thinking", json_false()) == 0;
+    }
+    if (made) return vars;
+    json_decref(vars);
+    return NULL;
+}
+
+/* Whether the text leaves the model inside of its reasoning. */
+static bool ends_thinking(const char *text, size_t size)
+{
+    static const char tag[] = "<think>";
+    const size_t n = sizeof tag - 1;
+    while (size > 0 && strchr(" \n\r\t", text[size - 1]))
+        size--;
+    return size >= n && memcmp(text + size - n, tag, n) == 0;
+}
+
+sl_status chat_model_prompt(const chat_model *m, const json_t *messages, const json_t *tools,
+                            bool think, chat_prompt *prompt, sl_error *err)
+{
+    json_t *vars = variables(m, messages, tools, think);
+    char *json = vars ? json_dumps(vars, JSON_COMPACT) : NULL, *text;
+    size_t size;
+    json_decref(vars);
+    if (!json) return SL_FAIL_NOMEM(err, "messages");
+    sl_status status = sl_template_render(m->tmpl, json, strlen(json), &text, &size, err);
+    free(json);
+    if (status != SL_OK) return status;
+    prompt->thinking = ends_thinking(text, size);
+    status =
+        sl_tokenizer_encode(m->tok, text, size, SL_ENCODE_ADDED, &prompt->ids, &prompt->count, err);
+    free(text);
+    if (status != SL_OK) return status;
+    if (prompt->count > 0) return SL_OK;
+    return SL_FAIL(err, SL_EINVAL, "%s: the chat template gives an empty prompt", m->path);
+}
+
+/* ---- evaluating ------------------------------------------------------------------------------ */
+
+/* How many of the ids the session can go on from: all that it has, or nothing. A session does not
+ * go back. */
+static size_t reusable(const chat_model *m, const chat_prompt *prompt)
+{
+    size_t count = m->seen_count;
+    if (count >= prompt->count) return 0; /* one has to be evaluated for its logits */
+    return memcmp(m->seen, prompt->ids, count * sizeof *m->seen) == 0 ? count : 0;
+}
+
+/* After a failure the session knows nothing. */
+static void forget(chat_model *m)
+{
+    sl_session_reset(m->session);
+    m->seen_count = 0;
+}
+
+sl_status chat_model_evaluate(chat_model *m, const chat_prompt *prompt, sl_progress_fn progress,
+                              void *ctx, size_t *reused, sl_error *err)
+{
+    if (prompt->count > m->info.context_tokens) {
+        return SL_FAIL(err, SL_EINVAL,
+                       "the conversation has %zu tokens, the context %" PRIu32
+                       " (/clear begins anew, --ctx takes more)",
+                       prompt->count, m->info.context_tokens);
+    }
+    *reused = reusable(m, prompt);
+    if (*reused == 0) forget(m);
+    sl_session_set_progress(m->session, progress, ctx);
+    sl_status status = sl_session_eval(m->session, prompt->ids + *reused, prompt->count - *reused,
+                                       m->logits, NULL, NULL, err);
+    sl_session_set_progress(m->session, NULL, NULL);
+    if (status != SL_OK) {
+        forget(m);
+        return status;
+    }
+    memcpy(m->seen, prompt->ids, prompt->count * sizeof *m->seen);
+    m->seen_count = prompt->count;
+    return SL_OK;
+}
+
+sl_status chat_model_step(chat_model *m, int32_t id, sl_error *err)
+{
+    sl_status status = sl_session_eval(m->session, &id, 1, m->logits, NULL, NULL, err);
+    if (status == SL_OK)
+        m->seen[m->seen_count++] = id;
+    else
+        forget(m);
+    return status;
+}
