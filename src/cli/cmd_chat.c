@@ -42,11 +42,10 @@ static bool take_message(chat *c, const char *text, size_t size)
 }
 
 /* In a terminal a message may have several lines: after a backslash, or between two of """. */
-static line_end read_more(const chat *c, sl__buffer *message)
+static line_end read_more(const chat *c, sl__buffer *message, bool block)
 {
     sl__buffer line;
     sl__buffer_init(&line, MESSAGE_BYTES_MAX);
-    bool block = strcmp(message->data, "\"\"\"") == 0;
     line_end end = LINE_TEXT;
     if (block) sl__buffer_clear(message);
     for (;;) {
@@ -62,14 +61,13 @@ static line_end read_more(const chat *c, sl__buffer *message)
     return message->failed ? LINE_FAILED : end;
 }
 
-/* What one line asks for; false: the chat is over. */
-static bool take_line(chat *c, sl__buffer *line)
+/* What one line, or a block of them, asks for; false: the chat is over. */
+static bool take_line(chat *c, const sl__buffer *line, bool block)
 {
     const char *text = line->data;
-    size_t blank = strspn(text, " \t");
-    if (!text[blank]) return true;
-    if (text[0] == '/' && text[1] != '/') return chat_command(c, text);
-    size_t skip = text[0] == '/' ? 1 : 0;
+    if (!text[strspn(text, " \t\n")]) return true;
+    if (!block && text[0] == '/' && text[1] != '/') return chat_command(c, text);
+    size_t skip = !block && text[0] == '/' ? 1 : 0;
     return take_message(c, text + skip, line->size - skip);
 }
 
@@ -91,14 +89,16 @@ static sl_status talk(chat *c, sl_error *err)
     sl_status status = SL_OK;
     while (on) {
         if (c->screen.talks) cli_interrupt_forget();
+        bool block = false;
         line_end end = line_read(c->lines, "> ", &line);
         if (end == LINE_TEXT && c->screen.talks) {
             line_remember(c->lines, line.data);
-            end = read_more(c, &line);
+            block = strcmp(line.data, "\"\"\"") == 0;
+            end = read_more(c, &line, block);
         }
         if (end == LINE_TEXT) {
             interrupts = 0;
-            on = take_line(c, &line);
+            on = take_line(c, &line, block);
         } else if (end == LINE_INTERRUPTED) {
             on = take_interrupt(c, &interrupts);
         } else {
