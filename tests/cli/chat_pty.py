@@ -150,16 +150,26 @@ def test_interrupt(start):
     """Ctrl-C stops an answer; at the prompt, two of them leave."""
     chat = start("--temp", "2", "--top-k", "0", "--top-p", "1", "--seed", "5")
     chat.prompt()
-    for round in range(3):
+    stopped = 0
+    for _ in range(20):  # an answer may end by itself
         chat.send("Tell me everything.\n")
         chat.expect(r"everything\.\r\n.{40}")
         chat.send("\x03")
-        chat.expect(r"\((stopped|[0-9.]+ tok/s)")
+        match = chat.expect(r"\(stopped\)|once more")
         chat.prompt()
+        if match and match.group(0) == "(stopped)":
+            stopped += 1
+        else:
+            chat.send("/thinking\n")
+            chat.prompt()
+        if stopped == 3 or not match:
+            break
+    check(stopped == 3, "Ctrl-C stops answers")
     chat.send("/save " + str(start.folder / "stopped.json") + "\n")
     chat.expect("messages in ")
     saved = json.loads((start.folder / "stopped.json").read_text())["messages"]
-    check([m["role"] for m in saved] == ["user", "assistant"] * 3, f"kept: {saved}")
+    roles = [m["role"] for m in saved]
+    check(len(roles) >= 6 and roles == ["user", "assistant"] * (len(roles) // 2), f"kept: {saved}")
     chat.prompt()
     chat.send("\x03")
     chat.expect("Ctrl-C once more, or Ctrl-D, leaves")
