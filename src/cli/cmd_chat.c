@@ -192,7 +192,7 @@ static bool parse(const cli_call *call, chat *c, options *o, int *code)
         {0, "forget", NULL, CLI_FLAG, &c->forgets, 0, 0, NULL,
          "keep neither the conversation nor what is typed", NULL},
         {0, "thinking", "show|dim|hide|off", CLI_CHOICE, &o->thinking, 0, 0, NULL,
-         "what the model thinks (default: dim; in a pipe hide); off: asks for none", NULL},
+         "what the model thinks (default: dim; in a pipe hide); off: none", NULL},
         {'n', NULL, "N", CLI_U32, &c->given_limit, 1, 0, "a whole number above 0",
          "tokens of an answer at most (default: what the context holds)", NULL},
         {0, "tools", "FILE", CLI_TEXT, &o->tools, 0, 0, NULL,
