@@ -30,6 +30,7 @@ typedef struct chat_model {
     sl_template *tmpl;
     sl_engine *engine;
     sl_session *session;
+    sl_prefix_cache *prefixes; /* NULL: the budget has no room for one */
     sl_generation_defaults defaults;
     sl_engine_info info;
     uint64_t load_ns; /* that opening took */

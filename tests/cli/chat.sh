@@ -68,6 +68,18 @@ printf '\377\376 \303\n' | talk 0 bytes
 talk 1 long --ctx 64 -p "$(seq 1 200)"
 says long 'sluice: the conversation has * tokens, the context 64 (*)'
 
+# What was evaluated is not evaluated again, though the session is elsewhere by then.
+long=$(seq 1 100 | tr '\n' ' ')
+printf '%s\n/stats\n/clear\nHi\n/clear\n%s\n/stats\n' "$long" "$long" | talk 0 known
+mapfile -t counts < <(sed -n 's/^  prefill .*(\([0-9]*\) token.*/\1/p' "$tmp/known.err")
+[ "${counts[0]:-0}" -gt 200 ] && [ "${counts[1]:-1000}" -lt 80 ] ||
+    fail "evaluated: ${counts[*]} tokens"
+talk 0 fresh -p "$long"
+head -n "$(wc -l <"$tmp/fresh")" "$tmp/known" >"$tmp/head"
+tail -n "$(wc -l <"$tmp/fresh")" "$tmp/known" >"$tmp/tail"
+same fresh head
+same fresh tail
+
 # ---- the system text
 
 printf '/system\n/system Be brief.\n/system\n/system -\n/system\n' | talk 0 system
