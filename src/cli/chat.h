@@ -34,9 +34,8 @@ typedef struct chat_model {
     sl_generation_defaults defaults;
     sl_engine_info info;
     uint64_t load_ns; /* that opening took */
-    char *bos;     /* the text that templates know as bos_token; NULL: none */
-    float *logits; /* [vocab_size], of the last token evaluated */
-    int32_t *seen; /* [context_tokens] ids that the session has evaluated: */
+    float *logits;    /* [vocab_size], of the last token evaluated */
+    int32_t *seen;    /* [context_tokens] ids that the session has evaluated: */
     size_t seen_count;
 } chat_model;
 

@@ -14,18 +14,6 @@
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-/* What the tokenizer puts before every text, for templates that write it themselves. */
-static sl_status find_bos(chat_model *m, sl_error *err)
-{
-    int32_t *ids;
-    size_t count, size;
-    SL_TRY(sl_tokenizer_encode(m->tok, "", 0, SL_ENCODE_BOS, &ids, &count, err));
-    sl_status status = SL_OK;
-    if (count > 0) status = sl_tokenizer_decode(m->tok, ids, 1, false, &m->bos, &size, err);
-    free(ids);
-    return status;
-}
-
 static void close_engine(chat_model *m)
 {
     sl_prefix_cache_close(m->prefixes);
@@ -86,7 +74,6 @@ sl_status chat_model_open(chat_model *m, sl_error *err)
 {
     SL_TRY(sl_tokenizer_open(&m->tok, m->path, err));
     SL_TRY(sl_template_open(&m->tmpl, m->path, err));
-    SL_TRY(find_bos(m, err));
     return open_engine(m, err);
 }
 
@@ -95,7 +82,6 @@ void chat_model_close(chat_model *m)
     close_engine(m);
     sl_template_close(m->tmpl);
     sl_tokenizer_close(m->tok);
-    free(m->bos);
 }
 
 sl_status chat_model_experts(chat_model *m, uint32_t experts, sl_error *err)
@@ -117,13 +103,11 @@ sl_status chat_model_experts(chat_model *m, uint32_t experts, sl_error *err)
 
 /* ---- prompts --------------------------------------------------------------------------------- */
 
-static json_t *variables(const chat_model *m, const json_t *messages, const json_t *tools,
-                         bool think)
+static json_t *variables(const json_t *messages, const json_t *tools, bool think)
 {
     json_t *vars = json_pack("{s:O, s:b}", "messages", messages, "add_generation_prompt", 1);
     bool made = vars != NULL;
     if (made && tools) made = json_object_set(vars, "tools", (json_t *)tools) == 0;
-    if (made && m->bos) made = json_object_set_new(vars, "bos_token", json_string(m->bos)) == 0;
     if (made && !think) {
         made = json_object_set_new(vars, "enable_thinking", json_false()) == 0 &&
                json_object_set_new(vars, "thinking", json_false()) == 0;
@@ -146,7 +130,7 @@ static bool ends_thinking(const char *text, size_t size)
 sl_status chat_model_prompt(const chat_model *m, const json_t *messages, const json_t *tools,
                             bool think, chat_prompt *prompt, sl_error *err)
 {
-    json_t *vars = variables(m, messages, tools, think);
+    json_t *vars = variables(messages, tools, think);
     char *json = vars ? json_dumps(vars, JSON_COMPACT) : NULL, *text;
     size_t size;
     json_decref(vars);
