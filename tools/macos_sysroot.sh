@@ -75,5 +75,6 @@ library libxxhash xxhash xxhash.h xxh3.h
 if pkg-config --exists libmicrohttpd; then
     library libmicrohttpd microhttpd microhttpd.h
 fi
+if pkg-config --exists libedit; then library libedit edit histedit.h; fi
 # The tests are compiled where their library is here.
 if pkg-config --exists cmocka; then library cmocka cmocka cmocka.h; fi

@@ -1,13 +1,23 @@
-/* Where programs keep what they could find out again, on macOS. */
+/* Where programs keep what they could find out again, and what they remember, on macOS. */
 #include <stdlib.h>
 
 #include "cli/cli.h"
 
+static bool find_home(char *out, size_t out_size, const char *variable, const char *otherwise)
+{
+    const char *named = getenv(variable), *home = getenv("HOME");
+    int n = -1;
+    if (named && named[0] == '/') n = snprintf(out, out_size, "%s", named);
+    else if (home && home[0] == '/') n = snprintf(out, out_size, "%s/%s", home, otherwise);
+    return n > 0 && (size_t)n < out_size;
+}
+
 bool cli_cache_home(char *out, size_t out_size)
 {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    int n = -1;
-    if (cache && cache[0] == '/') n = snprintf(out, out_size, "%s", cache);
-    else if (home && home[0] == '/') n = snprintf(out, out_size, "%s/Library/Caches", home);
-    return n > 0 && (size_t)n < out_size;
+    return find_home(out, out_size, "XDG_CACHE_HOME", "Library/Caches");
+}
+
+bool cli_state_home(char *out, size_t out_size)
+{
+    return find_home(out, out_size, "XDG_STATE_HOME", "Library/Application Support");
 }

@@ -41,6 +41,7 @@ struct cli_call {
     char *model;         /* [SL_PATH_MAX], for a path that was found for a name; NULL: no names */
 };
 
+extern const cli_command cli_cmd_chat;
 extern const cli_command cli_cmd_run, cli_cmd_logits, cli_cmd_eval_nll, cli_cmd_tokenize,
     cli_cmd_detokenize, cli_cmd_render, cli_cmd_serve, cli_cmd_inspect, cli_cmd_pull, cli_cmd_pack,
     cli_cmd_probe, cli_cmd_bench, cli_cmd_cpu, cli_cmd_synth, cli_cmd_trace_record,
@@ -120,10 +121,20 @@ const char *cli_lossy(char out[128], const sl_engine_info *info);
 void cli_interrupt_catch(void);
 bool cli_interrupted(void);
 
+/* For a command that goes on: every Ctrl-C sets the flag, until it is forgotten; the third that
+ * nobody took notice of ends the process. SIGTERM sets the flag for good, and cli_ending. */
+void cli_interrupt_catch_each(void);
+void cli_interrupt_forget(void);
+bool cli_ending(void);
+
+/* Waits until a file descriptor can be read, or is at its end; false: Ctrl-C or SIGTERM. */
+bool cli_wait_input(int fd);
+
 /* The folder of this program itself. */
 bool cli_program_folder(char out[SL_PATH_MAX]);
 
 bool cli_stderr_is_terminal(void);
+size_t cli_terminal_width(void); /* in columns; 80 where it is not known */
 
 /* One line of stderr that is written over by the next; nothing where stderr is no terminal. */
 void cli_status_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -207,8 +218,12 @@ bool cli_probe_file(char out[SL_PATH_MAX]);
 /* A folder of this name in the program's own cache folder, which is made; the folder itself is not.
  * False: there is no such place. */
 bool cli_cache_folder(char out[SL_PATH_MAX], const char *name);
-/* The folder of all programs' caches, which need not be there; false where none is known. */
+/* A file in the user's folder of this program's state, such as histories; otherwise as above. */
+bool cli_state_file(char out[SL_PATH_MAX], const char *name);
+/* The folders of all programs' caches and states, which need not be there; false where none is
+ * known. */
 bool cli_cache_home(char *out, size_t out_size);
+bool cli_state_home(char *out, size_t out_size);
 
 /* Runs a model for `tokens` tokens of its own and prints how it routes. */
 sl_status cli_measure_routing(const char *path, uint32_t tokens, sl_error *err);

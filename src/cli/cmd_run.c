@@ -5,7 +5,6 @@
  *
  * until an end token comes, -n tokens are there, the context is full, or Ctrl-C is pressed.
  */
-#include <float.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,19 +15,14 @@
 #include "base/file.h"
 #include "base/sysmem.h"
 #include "cli/cmd_run.h"
-
-typedef struct sampling {
-    sl_sampler_options values;
-    /* given: */
-    bool temperature, top_k, top_p, min_p, repetition, presence, frequency, seed, greedy;
-} sampling;
+#include "cli/sampling.h"
 
 typedef struct run {
     const char *model, *prompt, *prompt_file, *schema_file;
     bool json; /* an object of any kind */
     uint32_t limit; /* of generated tokens */
     cli_engine_options engine_options;
-    sampling sampling;
+    cli_sampling sampling;
 
     sl_tokenizer *tok;
     sl_engine *engine;
@@ -48,22 +42,6 @@ typedef struct run {
     run_report report;
     cli_token_progress prefill;
 } run;
-
-/* What generation_config.json asks for, overridden by what the command line asks for. */
-static sl_sampler_options resolve_sampling(const sl_sampler_options *defaults, const sampling *s)
-{
-    sl_sampler_options opt = *defaults;
-    if (s->temperature) opt.temperature = s->values.temperature;
-    if (s->top_k) opt.top_k = s->values.top_k;
-    if (s->top_p) opt.top_p = s->values.top_p;
-    if (s->min_p) opt.min_p = s->values.min_p;
-    if (s->repetition) opt.repetition_penalty = s->values.repetition_penalty;
-    if (s->presence) opt.presence_penalty = s->values.presence_penalty;
-    if (s->frequency) opt.frequency_penalty = s->values.frequency_penalty;
-    if (s->seed) opt.seed = s->values.seed;
-    if (s->greedy) opt.temperature = 0.0f;
-    return opt;
-}
 
 static sl_status encode_prompt(run *r, sl_error *err)
 {
@@ -123,7 +101,7 @@ static sl_status prepare(run *r, sl_error *err)
                        r->count, r->report.info.context_tokens);
 
     sl_engine_generation_defaults(r->engine, &r->defaults);
-    r->report.sampling = resolve_sampling(&r->defaults.sampler, &r->sampling);
+    r->report.sampling = cli_sampling_resolve(&r->defaults.sampler, &r->sampling);
     SL_TRY(sl_sampler_create(&r->sampler, vocab, &r->report.sampling, err));
     for (size_t i = 0; i < r->count; i++)
         sl_sampler_accept_prompt(r->sampler, r->ids[i]);
@@ -281,8 +259,6 @@ static void close_run(run *r)
 
 static bool parse(const cli_call *call, run *r, int *code)
 {
-    sampling *s = &r->sampling;
-    sl_sampler_options *v = &s->values;
     const cli_option text_options[] = {
         {'p', NULL, "TEXT", CLI_TEXT, &r->prompt, 0, 0, NULL, "the text to continue", NULL},
         {'f', NULL, "FILE", CLI_TEXT, &r->prompt_file, 0, 0, NULL,
@@ -293,31 +269,13 @@ static bool parse(const cli_call *call, run *r, int *code)
         {0, "json-schema", "FILE", CLI_TEXT, &r->schema_file, 0, 0, NULL,
          "JSON that this schema allows, and nothing else", NULL},
     };
-    const cli_option sampling_options[] = {
-        {0, "temp", "T", CLI_F32, &v->temperature, 0, 0, "a number of at least 0",
-         "temperature; 0 takes the likeliest token", &s->temperature},
-        {0, "top-k", "K", CLI_U32, &v->top_k, 0, 0, NULL, "the likeliest K tokens; 0: all",
-         &s->top_k},
-        {0, "top-p", "P", CLI_F32, &v->top_p, (double)FLT_MIN, 1, "a number above 0, at most 1",
-         "the fewest tokens that hold this share", &s->top_p},
-        {0, "min-p", "P", CLI_F32, &v->min_p, 0, 1, "a number from 0 to 1",
-         "tokens at least this likely beside the likeliest", &s->min_p},
-        {0, "repetition-penalty", "R", CLI_F32, &v->repetition_penalty, (double)FLT_MIN, 0,
-         "a number above 0", "against tokens of the prompt and the text; 1: off", &s->repetition},
-        {0, "presence-penalty", "R", CLI_F32, &v->presence_penalty, -(double)FLT_MAX, 0, NULL,
-         "against tokens of the text; 0: off", &s->presence},
-        {0, "frequency-penalty", "R", CLI_F32, &v->frequency_penalty, -(double)FLT_MAX, 0, NULL,
-         "the same, for each time that one is in it; 0: off", &s->frequency},
-        {0, "seed", "S", CLI_U64, &v->seed, 0, 0, NULL,
-         "another seed gives another text (default: 0)", &s->seed},
-        {0, "greedy", NULL, CLI_FLAG, &s->greedy, 0, 0, NULL, "the same as --temp 0", NULL},
-    };
+    cli_option sampling_options[CLI_SAMPLING_OPTIONS];
+    cli_sampling_table(sampling_options, &r->sampling);
     cli_option engine_options[CLI_ENGINE_OPTIONS];
     cli_engine_table(engine_options, &r->engine_options);
     const cli_group groups[] = {
         {"text", text_options, sizeof text_options / sizeof text_options[0]},
-        {"sampling (where not given: as the model's generation_config.json says)", sampling_options,
-         sizeof sampling_options / sizeof sampling_options[0]},
+        {CLI_SAMPLING_TITLE, sampling_options, CLI_SAMPLING_OPTIONS},
         {"the model", engine_options, CLI_ENGINE_OPTIONS},
     };
     if (!cli_parse(call, groups, sizeof groups / sizeof groups[0], &r->model, code)) return false;

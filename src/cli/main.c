@@ -9,6 +9,7 @@
 
 static const cli_command *const commands[] = {
     &cli_cmd_run,
+    &cli_cmd_chat,
     &cli_cmd_serve,
     &cli_cmd_bench,
     &cli_cmd_inspect,

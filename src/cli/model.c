@@ -121,18 +121,31 @@ static bool make_folder(const char *path)
     return mkdir(path, 0700) == 0 || sl__file_is_dir(path);
 }
 
+/* home/sluice/name; the folders are made. */
+static bool own_file(char out[SL_PATH_MAX], const char *home, const char *name)
+{
+    char folder[SL_PATH_MAX], above[SL_PATH_MAX];
+    sl__path_parent(above, home); /* "~/.local" of "~/.local/state" */
+    return sl__path_join(folder, sizeof folder, home, "sluice", NULL) == SL_OK &&
+           (make_folder(home) || (make_folder(above) && make_folder(home))) &&
+           make_folder(folder) && sl__path_join(out, SL_PATH_MAX, folder, name, NULL) == SL_OK;
+}
+
 bool cli_cache_folder(char out[SL_PATH_MAX], const char *name)
 {
-    char home[SL_PATH_MAX], folder[SL_PATH_MAX];
-    if (!cli_cache_home(home, sizeof home)) return false;
-    return sl__path_join(folder, sizeof folder, home, "sluice", NULL) == SL_OK &&
-           make_folder(home) && make_folder(folder) &&
-           sl__path_join(out, SL_PATH_MAX, folder, name, NULL) == SL_OK;
+    char home[SL_PATH_MAX];
+    return cli_cache_home(home, sizeof home) && own_file(out, home, name);
 }
 
 bool cli_probe_file(char out[SL_PATH_MAX])
 {
     return cli_cache_folder(out, "disks.json");
+}
+
+bool cli_state_file(char out[SL_PATH_MAX], const char *name)
+{
+    char home[SL_PATH_MAX];
+    return cli_state_home(home, sizeof home) && own_file(out, home, name);
 }
 
 /* ---- the demo -------------------------------------------------------------------------------- */

@@ -1,4 +1,6 @@
 /* The terminal: Ctrl-C, a line that is written over, the progress bar. */
+#include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -35,13 +37,54 @@ bool cli_interrupted(void)
     return interrupted;
 }
 
+static volatile sig_atomic_t ending, unnoticed;
+
+static void on_each(int signal_number)
+{
+    interrupted = 1;
+    if (signal_number == SIGTERM) ending = 1;
+    if (++unnoticed < 3) return;
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
+void cli_interrupt_catch_each(void)
+{
+    struct sigaction action = {.sa_handler = on_each, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+void cli_interrupt_forget(void)
+{
+    unnoticed = 0;
+    interrupted = ending;
+}
+
+bool cli_ending(void)
+{
+    return ending;
+}
+
+bool cli_wait_input(int fd)
+{
+    /* A signal just before the call is seen when its time is over. */
+    for (;;) {
+        struct pollfd in = {.fd = fd, .events = POLLIN};
+        if (interrupted) return false;
+        int ready = poll(&in, 1, 200);
+        if (ready > 0 || (ready < 0 && errno != EINTR)) return true;
+    }
+}
+
 bool cli_stderr_is_terminal(void)
 {
     const char *term = getenv("TERM");
     return isatty(STDERR_FILENO) && (!term || strcmp(term, "dumb") != 0);
 }
 
-static size_t terminal_width(void)
+size_t cli_terminal_width(void)
 {
     struct winsize size = {0};
     if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col < 20) return 80;
@@ -50,7 +93,7 @@ static size_t terminal_width(void)
 
 static void draw_line(const char *line)
 {
-    int room = (int)terminal_width() - 1; /* the last column would wrap */
+    int room = (int)cli_terminal_width() - 1; /* the last column would wrap */
     fprintf(stderr, "\r%.*s\033[K", room, line);
     fflush(stderr);
 }

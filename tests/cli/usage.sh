@@ -44,8 +44,8 @@ usage() {
 
 # ---- help and version
 
-commands=(run inspect pull pack tokenize detokenize render logits 'eval nll' probe cpu bench synth
-    'trace record' 'trace inspect' 'trace simulate')
+commands=(run chat inspect pull pack tokenize detokenize render logits 'eval nll' probe cpu bench
+    synth 'trace record' 'trace inspect' 'trace simulate')
 
 call --version
 [ "$code" = 0 ] && grep -Eqx 'sluice [0-9]+\.[0-9]+\.[0-9]+' "$tmp/out" || fail "--version"
@@ -66,7 +66,7 @@ for command in "${commands[@]}"; do
         [ "$(awk 'length > 100' "$tmp/out")" = "" ] || fail "$command $flag has long lines"
     done
     case $command in
-    run | logits | 'eval nll' | 'trace record')
+    run | chat | logits | 'eval nll' | 'trace record')
         for option in memory cache threads cpu-mask io direct io-depth map-advice prefetch ctx \
             chunk experts-per-token verify-reads; do
             grep -q -- "--$option " "$tmp/out" || fail "$command --help lacks --$option"
