@@ -37,6 +37,8 @@ def check(condition, what):
 class Chat:
     """A program on a terminal of its own."""
 
+    plain = False  # it was seen that nothing is edited
+
     def __init__(self, arguments, columns=100, **environment):
         self.text = ""
         self.raw = b""
@@ -82,13 +84,21 @@ class Chat:
     def send(self, text):
         os.write(self.fd, text.encode())
 
-    def prompt(self):
-        """Waits for the prompt, and until what is sent is read by libedit, where that is there: it
-        turns the terminal's own echo off after it has shown its prompt."""
-        self.expect("> ")
-        end = time.monotonic() + (0 if self.dumb else 5)
-        while termios.tcgetattr(self.fd)[3] & termios.ICANON and time.monotonic() < end:
+    def settle(self):
+        """Waits until what is sent is read by libedit, where that is there: it shows its prompt,
+        and then turns off that the terminal itself takes Ctrl-D and echoes."""
+        end = time.monotonic() + WAIT
+        if self.dumb or Chat.plain:
+            return
+        while termios.tcgetattr(self.fd)[3] & termios.ICANON:
             self.read_some(0.01)
+            if time.monotonic() > end:
+                Chat.plain = True
+                return
+
+    def prompt(self):
+        self.expect("> ")
+        self.settle()
 
     def edits(self):
         """Whether libedit is there: it asks the terminal for what it does itself."""
@@ -141,6 +151,7 @@ def test_talk(start):
         chat.prompt()
         chat.send("\x1b[A\x1b[A\n")  # the line before the last of the first chat
         chat.expect(r"in context\)")
+        chat.prompt()
         chat.send("\x04")
         check(chat.code() == 0, "Ctrl-D after --resume")
         check(len(start.last()["messages"]) == 6, "--resume goes on")
@@ -155,11 +166,11 @@ def test_interrupt(start):
         chat.send("Tell me everything.\n")
         chat.expect(r"everything\.\r\n.{40}")
         chat.send("\x03")
-        match = chat.expect(r"\(stopped\)|once more")
+        match = chat.expect(r"\(stopped\)|once more|\^C(?=> )")
         chat.prompt()
         if match and match.group(0) == "(stopped)":
             stopped += 1
-        else:
+        else:  # it came after the answer, or at the prompt
             chat.send("/thinking\n")
             chat.prompt()
         if stopped == 3 or not match:
@@ -202,16 +213,19 @@ def test_lines(start):
     chat.prompt()
     chat.send("one\\\n")
     chat.expect(r"\. ")
+    chat.settle()
     chat.send("two\n")
     chat.expect(r"in context\)")
     chat.prompt()
     chat.send('"""\n')
     chat.expect(r"\. ")
+    chat.settle()
     chat.send("/three\n")
     chat.expect(r"\. ")
+    chat.settle()
     chat.send('"""\n')
-    if not chat.expect(r"in context\)|no command"):
-        return
+    chat.expect(r"in context\)|no command")
+    chat.prompt()
     chat.send("\x04")
     chat.code()
     contents = [m["content"] for m in start.last()["messages"] if m["role"] == "user"]
@@ -227,6 +241,7 @@ def test_plain(start):
         chat.expect(r"in context\)")
         answer = chat.text[chat.text.index("bold"):]
         check(not re.search("\033\\[[0-9;]*m", answer), f"{environment}: attributes: {answer!r}")
+        chat.prompt()
         chat.send("\x04")
         check(chat.code() == 0, f"{environment}: leaves with 0")
     check("\033" not in chat.text, f"TERM=dumb: commands of terminals: {chat.text!r}")
@@ -235,6 +250,7 @@ def test_plain(start):
     chat.send("Hi\n")
     figures = chat.expect(r"\(([0-9][^)]*tok/s[^)]*)\)")
     check(figures and len(figures.group(1)) < 30, f"the figures wrap: {figures}")
+    chat.prompt()
     chat.send("\x04")
     chat.code()
 
@@ -259,6 +275,7 @@ def test_tools(start):
             print("the model calls no tool: not tested")
             return
         chat.expect(r"run it\? \[y/N\] ")
+        chat.settle()
         check("\\u{202e}" in chat.text and "\\u{1b}[31m" in chat.text, "hidden characters")
         check("\u202e" not in chat.text and "\033[31m" not in chat.text, "they are shown raw")
         chat.send(reply if reply in ("\x04", "\x03") else reply + "\n")
@@ -266,6 +283,7 @@ def test_tools(start):
             match = chat.expect(r"in context\)|stopped|run it\? ")
             if not match or "run it" not in match.group(0):
                 break
+            chat.settle()
             chat.send("n\n")
         chat.prompt()
         chat.send("/quit\n")
