@@ -292,7 +292,9 @@ static void wrong_types(void **state)
             damage_model_save(&m, copy);
             free(t->data);
             *t = before;
-            expect(SL_EUNSUPPORTED, "", t->name);
+            /* A matrix of eight-bit floats has scales beside it. */
+            bool scaled = strcmp(types[k].dtype, "F8_E4M3") == 0 && t->dims == 2;
+            expect(scaled ? SL_EFORMAT : SL_EUNSUPPORTED, "", t->name);
         }
     }
     damage_model_free(&m);

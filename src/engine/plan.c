@@ -24,8 +24,9 @@
 #define CHUNK_MEMORY_PART 8u
 #define READING_LONG_S 0.5
 #define DISK_BYTES_PER_S 2e9 /* where it was not measured */
-#define MISC_BYTES ((uint64_t)64 << 10) /* descriptions, stacks' first pages, and the like */
-#define BATCH_BYTES ((uint64_t)640 << 10) /* more of the like, where there are several sessions */
+/* Descriptions, first pages of stacks, kernels that are first called later, and the like. */
+#define MISC_BYTES ((uint64_t)192 << 10)
+#define BATCH_BYTES ((uint64_t)832 << 10) /* more of the like, where there are several sessions */
 #define STACK_TOUCHED_BYTES ((uint64_t)32 << 10) /* of a compute thread */
 
 /* Beyond this no machine has room, and sums of a few such sizes do not overflow. */
