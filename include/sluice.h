@@ -184,8 +184,8 @@ const char *sl_kv_type_name(sl_kv_type type);
  * always. */
 typedef enum sl_activations {
     SL_ACTIVATIONS_F32 = 0,
-    /* Rounded, several times faster: to 8 bits in groups of 64 for weights in panels, of 8 bits and
-     * fewer; to bf16 for weights in bf16. */
+    /* Rounded, several times faster: to 8 bits in groups of 64 for weights of 8 bits and fewer, to
+     * bf16 for weights in bf16. */
     SL_ACTIVATIONS_Q8,
 } sl_activations;
 

@@ -12,6 +12,8 @@
 #   clang     clang
 #   fuzz      clang and libFuzzer
 #   cross     compiler and emulator for aarch64 Linux (Debian and its relatives only)
+#   formats   the gguf and numpy packages, which write other programs' files for tests; from PyPI,
+#             into .venv
 #   clients   OpenAI's and Anthropic's Python packages, which the server's tests speak through; from
 #             PyPI, into .venv
 #   macos     zig, whose C compiler builds for macOS anywhere else; from PyPI, into .venv
@@ -46,10 +48,11 @@ needs_of() {
         clang) echo clang ;;
         fuzz) echo clang libfuzzer ;;
         cross) echo aarch64-gcc qemu-aarch64 ;;
+        formats) echo python3 numpy gguf ;;
         clients) echo python3 openai anthropic ;;
         macos) [ "$(uname -s)" = Darwin ] || echo python3 zig ;;
-        *) die "unknown group $1: build, download, test, sanitize, clang, fuzz, cross, clients," \
-            "macos" ;;
+        *) die "unknown group $1: build, download, test, sanitize, clang, fuzz, cross, formats," \
+            "clients, macos" ;;
     esac
 }
 
@@ -80,7 +83,7 @@ is_there() {
         libfuzzer) have clang && libfuzzer_there ;;
         aarch64-gcc) have aarch64-linux-gnu-gcc ;;
         zig) zig_path >/dev/null ;;
-        openai | anthropic) have_python "$1" ;;
+        openai | anthropic | numpy | gguf) have_python "$1" ;;
         *) have "$1" ;;
     esac
 }
@@ -218,7 +221,7 @@ for need in $missing; do
         say "The packaged cmake is older than $cmake_wanted; a newer one goes into .venv."
         from_pypi="$from_pypi cmake>=$cmake_wanted"
         names='python3 python3-venv'
-    elif [ "$need" = openai ] || [ "$need" = anthropic ]; then
+    elif [[ $need = openai || $need = anthropic || $need = numpy || $need = gguf ]]; then
         from_pypi="$from_pypi $need"
         names=
         have_venv || names=$(package "$manager" venv)

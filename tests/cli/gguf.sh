@@ -5,6 +5,9 @@
 set -u
 sluice=$1
 python=${SLUICE_PYTHON:-python3}
+if [ -z "${SLUICE_PYTHON:-}" ] && [ -x ../.venv/bin/python3 ]; then
+    python=../.venv/bin/python3
+fi
 checkpoint=${SLUICE_SHARED:-$PWD/../../shared}/models/demo
 if [ ! -e "$checkpoint/config.json" ]; then
     echo "skipped: no checkpoint in $checkpoint"
