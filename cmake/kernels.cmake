@@ -39,6 +39,10 @@ foreach(source IN LISTS SLUICE_SOURCES)
     if(source MATCHES "/kern/arm/.*_i8mm\\.c$")
       list(APPEND kernel_options -march=armv8.2-a+dotprod+i8mm)
     endif()
+    # Under a sanitizer these take a compiler minutes each, and their tests no longer for it.
+    if(SLUICE_SANITIZE AND source MATCHES "/rows_[a-z0-9]+\\.c$")
+      list(APPEND kernel_options -O1)
+    endif()
     # gcc's frames for finding uses after return lie at multiples of 32 bytes; vectors may need 64.
     if(SLUICE_SANITIZE MATCHES "address" AND CMAKE_C_COMPILER_ID STREQUAL "GNU")
       list(APPEND kernel_options --param=asan-use-after-return=0)
