@@ -144,15 +144,15 @@ grep -q '^  same ids in all runs: yes; same logits: yes, bit for bit (8 runs)$' 
 # ---- sweeps and their picture
 
 # shellcheck disable=SC2086
-good swept $few --sweep-memory 24M,1M,64MiB,24M --json "$tmp/swept.json" --plot "$tmp/swept.svg"
-holds swept.json '[r["memory_asked_bytes"] >> 20 for r in runs] == [64, 24, 1]'
+good swept $few --sweep-memory 24M,1M,96MiB,24M --json "$tmp/swept.json" --plot "$tmp/swept.svg"
+holds swept.json '[r["memory_asked_bytes"] >> 20 for r in runs] == [96, 24, 1]'
 holds swept.json 'runs[2]["refused"] and "figures" not in runs[2] and not runs[0]["refused"]'
 holds swept.json 'b["kind"] == "sweep" and b["same_ids"]'
 grep -q '^ *24.0 MiB ' "$tmp/swept" || fail "the table of a sweep lacks a budget"
 grep -q '^ *1.0 MiB does not open: .*1.0 MiB of memory are not enough' "$tmp/swept" ||
     fail "a budget that is too small is not said to be"
 # shellcheck disable=SC2086
-good point $few --sweep-memory 64M --plot "$tmp/point.svg"
+good point $few --sweep-memory 96M --plot "$tmp/point.svg"
 for picture in swept point; do
     python3 - "$tmp/$picture.svg" <<'EOF' || fail "$picture.svg is not as it should be"
 import sys, xml.etree.ElementTree as tree

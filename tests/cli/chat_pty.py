@@ -102,7 +102,7 @@ class Chat:
 
     def edits(self):
         """Whether libedit is there: it asks the terminal for what it does itself."""
-        return "\033[C" in self.text or "\033[K" in self.text or "\b" in self.text
+        return "\033[C" in self.text or "\033[K" in self.text
 
     def drain(self):
         while self.read_some(0.5):
