@@ -14,7 +14,8 @@
  *
  * The caller closes and then looks at `inside`, a worker sets `inside` and then looks at the round,
  * both sequentially consistent: so either the worker sees that it is too late, or the caller sees
- * the worker. What a run is (fn, ctx, spans) is written while no run is open and nobody inside.
+ * the worker. The stores of such pairs are exchanges (`announce`). What a run is (fn, ctx, spans)
+ * is written while no run is open and nobody inside.
  *
  * A thread that waits spins first, where that pays, and then sleeps on the word that it watches.
  * It pays when the next run follows shortly: the caller keeps count of how often it did. And it
@@ -70,7 +71,7 @@ struct sl__pool {
     _Atomic uint64_t retreat_ns;      /* nobody spins before this time */
     /* Written by the caller that sleeps, and for it. */
     alignas(LINE) atomic_uint left; /* counts workers that left while the caller was waiting */
-    atomic_bool waiting;
+    atomic_uint waiting;
     sl__park park;
     /* The caller's own. */
     atomic_bool running; /* a run within a run is a bug */
@@ -80,6 +81,14 @@ struct sl__pool {
     uint64_t end_ns; /* of the last run */
     struct worker workers[];
 };
+
+/* A store that no later load of this thread overtakes. C11 promises that of every sequentially
+ * consistent store, and x86 makes both of the same instruction; but qemu 7 lets arm64's stlr wait
+ * behind the ldar that follows it, and then two threads miss each other. */
+static void announce(atomic_uint *word, uint32_t value)
+{
+    (void)atomic_exchange(word, value);
+}
 
 /* ---- spans ----------------------------------------------------------------------------------- */
 
@@ -188,13 +197,13 @@ static void *worker_main(void *arg)
     sl__pool *pool = self->pool;
     uint32_t seen = 0;
     while (await_run(pool, seen)) {
-        atomic_store(&self->inside, 1);
+        announce(&self->inside, 1);
         uint32_t round = atomic_load(&pool->round);
         if (round & 1) {
             seen = round;
             work(self);
         }
-        atomic_store(&self->inside, 0);
+        announce(&self->inside, 0);
         if (atomic_load(&pool->waiting)) {
             atomic_fetch_add(&pool->left, 1);
             sl__park_wake(&pool->park, &pool->left, 1);
@@ -206,13 +215,13 @@ static void *worker_main(void *arg)
 /* The caller sleeps until the worker has left. */
 static void sleep_until_left(sl__pool *pool, struct worker *worker)
 {
-    atomic_store(&pool->waiting, true);
+    announce(&pool->waiting, 1);
     for (;;) {
         uint32_t left = atomic_load(&pool->left);
         if (!atomic_load(&worker->inside)) break;
         sl__park_wait(&pool->park, &pool->left, left);
     }
-    atomic_store(&pool->waiting, false);
+    announce(&pool->waiting, 0);
 }
 
 static void await_workers(sl__pool *pool)
@@ -259,13 +268,13 @@ static void run(sl__pool *pool, sl__pool_fn fn, void *ctx, uint32_t count)
     pool->fn = fn;
     pool->ctx = ctx;
     share_out(pool, count);
-    atomic_store(&pool->round, round + 1);
+    announce(&pool->round, round + 1);
     uint32_t parked = atomic_load(&pool->parked);
     if (parked > 0) {
         sl__park_wake(&pool->park, &pool->round, parked < count - 1 ? parked : count - 1);
     }
     work(&pool->workers[0]);
-    atomic_store(&pool->round, round + 2);
+    announce(&pool->round, round + 2);
     await_workers(pool);
     if (pool->may_spin) pool->end_ns = sl__now_ns();
 }
