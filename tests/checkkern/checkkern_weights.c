@@ -13,6 +13,13 @@ static uint16_t u16_at(const unsigned char *p)
     return (uint16_t)(p[0] | p[1] << 8);
 }
 
+static float f32_at(const unsigned char *p)
+{
+    float value;
+    memcpy(&value, p, sizeof value);
+    return value;
+}
+
 static unsigned plain_code(sl__dtype type, const unsigned char *codes, uint32_t i)
 {
     unsigned low = (unsigned)codes[i % 16] >> (i / 16 * 2) & 3u;
@@ -56,10 +63,8 @@ static float plain_plane(const ck_matrix *m, const unsigned char *plane, uint32_
     const unsigned char *row =
         plane + (m->first + r) / m->scaling.group_rows * m->scale_row_bytes;
     size_t at = c / m->scaling.group;
-    float value;
-    memcpy(&value, row + (m->scaling.type == SL_F32 ? 4 * at : 0), sizeof value);
     switch (m->scaling.type) {
-    case SL_F32: return value;
+    case SL_F32: return f32_at(row + 4 * at);
     case SL_F16: return plain_half(u16_at(row + 2 * at));
     case SL_BF16: return sl__bf16_to_f32(u16_at(row + 2 * at));
     default: return row[at] == 255 ? NAN : (float)ldexp(1, row[at] - 127);
@@ -81,14 +86,10 @@ static float plain_scaled(const ck_matrix *m, const unsigned char *row, uint32_t
 float ck_weight(const ck_matrix *m, uint32_t r, uint32_t c)
 {
     const unsigned char *row = m->data + r * m->row_bytes;
-    float value;
     if (m->type == SL_MXFP4) return plain_mxfp4(row, m->scales + r * m->scale_row_bytes, c);
     if (m->scales) return plain_scaled(m, row, r, c);
     if (sl__dtype_is_block(m->type)) return plain_block_weight(m->type, row, c);
-    if (m->type == SL_F32) {
-        memcpy(&value, row + (size_t)c * 4, 4);
-        return value;
-    }
+    if (m->type == SL_F32) return f32_at(row + (size_t)c * 4);
     if (m->type == SL_F16) return plain_half(u16_at(row + (size_t)c * 2));
     if (m->type == SL_BF16) return sl__bf16_to_f32(u16_at(row + (size_t)c * 2));
     const unsigned char *block = row + (size_t)(c / SL_GROUP) * sl__dtype_block_bytes(m->type);
