@@ -123,6 +123,19 @@ void sl_template_close(sl_template *tmpl); /* NULL is allowed */
 sl_status sl_template_render(const sl_template *tmpl, const char *json, size_t json_size,
                              char **text, size_t *size, sl_error *err);
 
+typedef struct sl_prompt {
+    int32_t *ids; /* allocated with malloc, owned by the caller (free); NULL where count is 0 */
+    size_t count;
+    bool thinking; /* the template leaves the model inside of its reasoning: after "<think>" */
+} sl_prompt;
+
+/* Renders, and encodes what comes of it. The control tokens in it are those that the template
+ * writes: where the variables hold the text of one ("<|im_end|>"), it stays text, so that no
+ * message can end itself and begin another one. Added tokens that are not marked special, such as
+ * "<think>", are found in messages, too. Errors: those of both; nothing is allocated then. */
+sl_status sl_template_prompt(const sl_template *tmpl, const sl_tokenizer *tok, const char *json,
+                             size_t json_size, sl_prompt *prompt, sl_error *err);
+
 /* ---- the processor --------------------------------------------------------------------------- */
 
 /* The levels of kernels that this build knows, lowest first: "ref" (plain C), "avx2", …; NULL after

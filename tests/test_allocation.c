@@ -234,10 +234,29 @@ static sl_status render_messages(sl_error *err)
     return status;
 }
 
+/* A prompt, with what must be guarded in it. */
+static sl_status make_prompt(sl_error *err)
+{
+    static const char text[] = "{% for m in messages %}{{ m.s }}<|x|>{% endfor %}";
+    static const char vars[] = "{\"messages\": [{\"s\": \"a <|x|> b\"}]}";
+    sl_template *tmpl = NULL;
+    sl_tokenizer *tok = NULL;
+    sl_prompt prompt = {0};
+    sl_status status = sl_tokenizer_open(&tok, "data/tokenizer/small.json", err);
+    if (status == SL_OK) status = sl_template_parse(&tmpl, text, sizeof text - 1, "t", err);
+    if (status == SL_OK)
+        status = sl_template_prompt(tmpl, tok, vars, sizeof vars - 1, &prompt, err);
+    free(prompt.ids);
+    sl_template_close(tmpl);
+    sl_tokenizer_close(tok);
+    return status;
+}
+
 static void rendering(void **state)
 {
     (void)state;
     fail_each("chat template", render_messages);
+    fail_each("prompt", make_prompt);
 }
 
 /* Streaming: what a token needs is there before it comes. */

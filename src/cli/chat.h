@@ -46,18 +46,12 @@ void chat_model_close(chat_model *m);
  * the worst case, closed: m->engine is NULL then. */
 sl_status chat_model_experts(chat_model *m, uint32_t experts, sl_error *err);
 
-typedef struct chat_prompt {
-    int32_t *ids; /* owned (free) */
-    size_t count;
-    bool thinking; /* it ends inside of the reasoning */
-} chat_prompt;
-
 /* tools NULL: none. think: false asks the template for an answer without reasoning. */
 sl_status chat_model_prompt(const chat_model *m, const json_t *messages, const json_t *tools,
-                            bool think, chat_prompt *prompt, sl_error *err);
+                            bool think, sl_prompt *prompt, sl_error *err);
 /* Makes the session one that has evaluated exactly these ids, m->logits being those of the last;
  * *reused of them it had already. SL_ECANCELLED where progress says so. */
-sl_status chat_model_evaluate(chat_model *m, const chat_prompt *prompt, sl_progress_fn progress,
+sl_status chat_model_evaluate(chat_model *m, const sl_prompt *prompt, sl_progress_fn progress,
                               void *ctx, size_t *reused, sl_error *err);
 /* One token more; there is room in the context. */
 sl_status chat_model_step(chat_model *m, int32_t id, sl_error *err);

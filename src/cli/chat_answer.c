@@ -93,7 +93,7 @@ static sl_status on_prefill(void *ctx, double done, size_t count)
     return cli_interrupted() ? SL_ECANCELLED : SL_OK;
 }
 
-static sl_status prefill(reply *r, const chat_prompt *prompt, sl_error *err)
+static sl_status prefill(reply *r, const sl_prompt *prompt, sl_error *err)
 {
     chat *c = r->c;
     run_report *report = &c->report;
@@ -142,7 +142,7 @@ static sl_status decode(reply *r, sl_generation *generation, sl_error *err)
     }
 }
 
-static sl_status generate(reply *r, const chat_prompt *prompt, const char *tools, sl_error *err)
+static sl_status generate(reply *r, const sl_prompt *prompt, const char *tools, sl_error *err)
 {
     chat *c = r->c;
     sl_generation_options opt;
@@ -194,7 +194,7 @@ static json_t *all_messages(const chat *c)
 static sl_status answer(reply *r, sl_error *err)
 {
     const chat *c = r->c;
-    chat_prompt prompt = {NULL, 0, false};
+    sl_prompt prompt = {NULL, 0, false};
     json_t *messages = all_messages(c);
     /* Who has no tools is not told of calls: they are text. */
     char *tools = c->tools.templates ? json_dumps(c->tools.templates, JSON_COMPACT) : strdup("[]");

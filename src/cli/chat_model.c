@@ -117,31 +117,15 @@ static json_t *variables(const json_t *messages, const json_t *tools, bool think
     return NULL;
 }
 
-/* Whether the text leaves the model inside of its reasoning. */
-static bool ends_thinking(const char *text, size_t size)
-{
-    static const char tag[] = "<think>";
-    const size_t n = sizeof tag - 1;
-    while (size > 0 && strchr(" \n\r\t", text[size - 1]))
-        size--;
-    return size >= n && memcmp(text + size - n, tag, n) == 0;
-}
-
 sl_status chat_model_prompt(const chat_model *m, const json_t *messages, const json_t *tools,
-                            bool think, chat_prompt *prompt, sl_error *err)
+                            bool think, sl_prompt *prompt, sl_error *err)
 {
     json_t *vars = variables(messages, tools, think);
-    char *json = vars ? json_dumps(vars, JSON_COMPACT) : NULL, *text;
-    size_t size;
+    char *json = vars ? json_dumps(vars, JSON_COMPACT) : NULL;
     json_decref(vars);
     if (!json) return SL_FAIL_NOMEM(err, "messages");
-    sl_status status = sl_template_render(m->tmpl, json, strlen(json), &text, &size, err);
+    sl_status status = sl_template_prompt(m->tmpl, m->tok, json, strlen(json), prompt, err);
     free(json);
-    if (status != SL_OK) return status;
-    prompt->thinking = ends_thinking(text, size);
-    status =
-        sl_tokenizer_encode(m->tok, text, size, SL_ENCODE_ADDED, &prompt->ids, &prompt->count, err);
-    free(text);
     if (status != SL_OK) return status;
     if (prompt->count > 0) return SL_OK;
     return SL_FAIL(err, SL_EINVAL, "%s: the chat template gives an empty prompt", m->path);
@@ -157,7 +141,7 @@ static void forget(chat_model *m)
 }
 
 /* Whether the session itself is at a beginning of the ids. */
-static bool goes_on(const chat_model *m, const chat_prompt *prompt)
+static bool goes_on(const chat_model *m, const sl_prompt *prompt)
 {
     size_t count = m->seen_count;
     if (count == 0 || count >= prompt->count) return false; /* one is evaluated for its logits */
@@ -166,7 +150,7 @@ static bool goes_on(const chat_model *m, const chat_prompt *prompt)
 
 /* Brings the session to the longest beginning of the prompt that is known. It does not go back by
  * itself: a template may have dropped thoughts that it has evaluated, for one. */
-static sl_status find_beginning(chat_model *m, const chat_prompt *prompt, sl_error *err)
+static sl_status find_beginning(chat_model *m, const sl_prompt *prompt, sl_error *err)
 {
     if (goes_on(m, prompt)) return SL_OK;
     size_t found = 0;
@@ -181,7 +165,7 @@ static sl_status find_beginning(chat_model *m, const chat_prompt *prompt, sl_err
     return SL_OK;
 }
 
-static sl_status evaluate_to(chat_model *m, const chat_prompt *prompt, size_t end, sl_error *err)
+static sl_status evaluate_to(chat_model *m, const sl_prompt *prompt, size_t end, sl_error *err)
 {
     size_t from = m->seen_count;
     if (end <= from) return SL_OK;
@@ -193,7 +177,7 @@ static sl_status evaluate_to(chat_model *m, const chat_prompt *prompt, size_t en
 
 /* Keeps the session on its way, as late as it can be kept: the next prompt begins with this one,
  * but not always with its answer as it was generated. */
-static sl_status evaluate_rest(chat_model *m, const chat_prompt *prompt, sl_error *err)
+static sl_status evaluate_rest(chat_model *m, const sl_prompt *prompt, sl_error *err)
 {
     if (m->prefixes) {
         size_t end = sl_prefix_cache_boundary(m->prefixes, prompt->count);
@@ -205,7 +189,7 @@ static sl_status evaluate_rest(chat_model *m, const chat_prompt *prompt, sl_erro
     return evaluate_to(m, prompt, prompt->count, err);
 }
 
-sl_status chat_model_evaluate(chat_model *m, const chat_prompt *prompt, sl_progress_fn progress,
+sl_status chat_model_evaluate(chat_model *m, const sl_prompt *prompt, sl_progress_fn progress,
                               void *ctx, size_t *reused, sl_error *err)
 {
     if (prompt->count > m->info.context_tokens) {

@@ -18,49 +18,30 @@ static json_t *variables(const api_request *r, bool answer)
     return NULL;
 }
 
-static sl_status render(const api_model *model, const api_request *r, bool answer, char **text,
-                        size_t *size, sl_error *err)
+static sl_status render(const api_model *model, const api_request *r, bool answer,
+                        sl_prompt *prompt, sl_error *err)
 {
     json_t *vars = variables(r, answer);
     char *json = vars ? json_dumps(vars, JSON_COMPACT) : NULL;
     json_decref(vars);
     if (!json) return SL_FAIL_NOMEM(err, "messages");
-    sl_status status = sl_template_render(model->tmpl, json, strlen(json), text, size, err);
+    sl_status status =
+        sl_template_prompt(model->tmpl, model->tok, json, strlen(json), prompt, err);
     free(json);
     return status;
-}
-
-/* Whether the text leaves the model inside of its reasoning. */
-static bool ends_thinking(const char *text, size_t size)
-{
-    static const char tag[] = "<think>";
-    const size_t n = sizeof tag - 1;
-    while (size > 0 && strchr(" \n\r\t", text[size - 1]))
-        size--;
-    return size >= n && memcmp(text + size - n, tag, n) == 0;
-}
-
-static sl_status encode(const api_model *model, const char *text, size_t size, unsigned flags,
-                        int32_t **ids, size_t *count, sl_error *err)
-{
-    return sl_tokenizer_encode(model->tok, text, size, flags, ids, count, err);
 }
 
 /* Where the conversation ends and the answer's own opening begins: what a next turn begins with,
  * too. A template that does not render without it has no such place. */
 static sl_status find_turn(const api_model *model, const api_request *r, job *j, sl_error *err)
 {
-    char *text;
-    size_t size, count, same = 0;
-    int32_t *ids;
+    size_t same = 0;
+    sl_prompt shorter;
     sl_error ignored = {0};
-    if (render(model, r, false, &text, &size, &ignored) != SL_OK) return SL_OK;
-    sl_status status = encode(model, text, size, SL_ENCODE_ADDED, &ids, &count, err);
-    free(text);
-    if (status != SL_OK) return status;
-    while (same < count && same < j->count && ids[same] == j->ids[same])
+    if (render(model, r, false, &shorter, &ignored) != SL_OK) return SL_OK;
+    while (same < shorter.count && same < j->count && shorter.ids[same] == j->ids[same])
         same++;
-    free(ids);
+    free(shorter.ids);
     j->turns = malloc(sizeof *j->turns);
     if (!j->turns) return SL_FAIL_NOMEM(err, "prompt");
     j->turns[0] = same;
@@ -70,14 +51,12 @@ static sl_status find_turn(const api_model *model, const api_request *r, job *j,
 
 static sl_status prepare_chat(const api_model *model, api_request *r, job *j, sl_error *err)
 {
-    char *text;
-    size_t size;
+    sl_prompt prompt;
     if (!model->tmpl) return SL_FAIL(err, SL_EINVAL, "this model has no chat template");
-    SL_TRY(render(model, r, true, &text, &size, err));
-    r->options.thinking = ends_thinking(text, size);
-    sl_status status = encode(model, text, size, SL_ENCODE_ADDED, &j->ids, &j->count, err);
-    free(text);
-    if (status != SL_OK) return status;
+    SL_TRY(render(model, r, true, &prompt, err));
+    r->options.thinking = prompt.thinking;
+    j->ids = prompt.ids;
+    j->count = prompt.count;
     return find_turn(model, r, j, err);
 }
 
@@ -102,8 +81,9 @@ sl_status api_prompt(const api_model *model, api_request *r, job *j, sl_error *e
 {
     if (r->messages) return prepare_chat(model, r, j, err);
     if (json_is_array(r->prompt)) return take_ids(model, r->prompt, j, err);
-    return encode(model, json_string_value(r->prompt), json_string_length(r->prompt),
-                  SL_ENCODE_ADDED | SL_ENCODE_BOS, &j->ids, &j->count, err);
+    return sl_tokenizer_encode(model->tok, json_string_value(r->prompt),
+                               json_string_length(r->prompt), SL_ENCODE_ADDED | SL_ENCODE_BOS,
+                               &j->ids, &j->count, err);
 }
 
 sl_status api_prepare(const api_model *model, api_request *r, job *j, sl_error *err)

@@ -53,6 +53,16 @@ static uint32_t longest_at(const sl_tokenizer *tok, unsigned set, const unsigned
     return best;
 }
 
+bool sl__added_special_at(const sl_tokenizer *tok, const char *text, size_t size)
+{
+    for (unsigned set = 0; set < 2; set++) {
+        uint32_t index = longest_at(tok, set, (const unsigned char *)text, size);
+        if (index == SL__TOK_NONE) continue;
+        if (tok->tokens[tok->added[index].id].size_flags & SL__TOK_SPECIAL) return true;
+    }
+    return false;
+}
+
 static uint32_t char_at(const char *text, size_t size, size_t at)
 {
     uint32_t cp = 0;

@@ -12,6 +12,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "text/guard.h"
 #include "text/jinja.h"
 #include "text/template.h"
 
@@ -272,6 +273,17 @@ static bool has_tools(const json_t *vars)
     return tools && !json_is_null(tools);
 }
 
+static sl_status render(const sl_template *tmpl, json_t *vars, sl__buffer *out, sl_error *err)
+{
+    sl__buffer_init(out, SIZE_MAX / 2);
+    if (json_is_object(vars) && tmpl->tokens &&
+        json_object_update_missing(vars, tmpl->tokens) != 0) {
+        return SL_FAIL_NOMEM(err, "variables");
+    }
+    const sl__jinja *use = tmpl->tools && has_tools(vars) ? tmpl->tools : tmpl->plain;
+    return sl__jinja_render(use, vars, NULL, out, err);
+}
+
 sl_status sl_template_render(const sl_template *tmpl, const char *json, size_t json_size,
                              char **text, size_t *size, sl_error *err)
 {
@@ -280,15 +292,7 @@ sl_status sl_template_render(const sl_template *tmpl, const char *json, size_t j
     *text = NULL;
     *size = 0;
     SL_TRY(sl__json_parse(json, json_size, "variables", &vars, err));
-    sl__buffer_init(&out, SIZE_MAX / 2);
-    if (json_is_object(vars) && tmpl->tokens) {
-        if (json_object_update_missing(vars, tmpl->tokens) != 0) {
-            json_decref(vars);
-            return SL_FAIL_NOMEM(err, "variables");
-        }
-    }
-    const sl__jinja *use = tmpl->tools && has_tools(vars) ? tmpl->tools : tmpl->plain;
-    sl_status status = sl__jinja_render(use, vars, NULL, &out, err);
+    sl_status status = render(tmpl, vars, &out, err);
     json_decref(vars);
     if (status == SL_OK && !sl__buffer_reserve(&out, 0)) status = SL_FAIL_NOMEM(err, "text");
     if (status != SL_OK) {
@@ -298,4 +302,35 @@ sl_status sl_template_render(const sl_template *tmpl, const char *json, size_t j
     *text = out.data;
     *size = out.size;
     return SL_OK;
+}
+
+/* Whether the text leaves the model inside of its reasoning. */
+static bool ends_thinking(const char *text, size_t size)
+{
+    static const char tag[] = "<think>";
+    const size_t n = sizeof tag - 1;
+    while (size > 0 && strchr(" \n\r\t", text[size - 1]))
+        size--;
+    return size >= n && memcmp(text + size - n, tag, n) == 0;
+}
+
+sl_status sl_template_prompt(const sl_template *tmpl, const sl_tokenizer *tok, const char *json,
+                             size_t json_size, sl_prompt *prompt, sl_error *err)
+{
+    json_t *vars, *guarded;
+    sl__buffer out;
+    *prompt = (sl_prompt){0};
+    SL_TRY(sl__json_parse(json, json_size, "variables", &vars, err));
+    sl_status status = sl__guard_json(tok, vars, &guarded, err);
+    json_decref(vars);
+    if (status != SL_OK) return status;
+    status = render(tmpl, guarded, &out, err);
+    json_decref(guarded);
+    if (status == SL_OK) {
+        prompt->thinking = ends_thinking(out.data, out.size);
+        status = sl__tokenizer_encode_guarded(tok, out.data, out.size, &prompt->ids, &prompt->count,
+                                              err);
+    }
+    sl__buffer_free(&out);
+    return status;
 }

@@ -3,12 +3,15 @@
 #include <string.h>
 
 #include "base/fail.h"
+#include "text/guard.h"
 #include "text/tokenizer_parts.h"
 #include "text/utf8.h"
 
 typedef struct encoder {
     const sl_tokenizer *tok;
     unsigned flags;      /* SL_ENCODE_… */
+    bool guarded;        /* marks are taken out (guard.h) */
+    sl__buffer clean;    /* the stretch without them */
     const char *text;    /* all of it */
     const char *stretch; /* the text whose beginning is that of all of it, or NULL */
     sl__normalizer normalizer;
@@ -42,7 +45,14 @@ static sl_status cut_added(encoder *e, unsigned set, const char *text, size_t si
 
 static sl_status encode_normalized(encoder *e, const char *text, size_t size)
 {
-    return sl__pretokenize(&e->pretok, text, size, text == e->stretch, e->err);
+    bool first = text == e->stretch;
+    if (e->guarded && sl__guard_marked(text, size)) {
+        sl__buffer_clear(&e->clean);
+        if (!sl__guard_take_out(text, size, &e->clean)) return SL_FAIL_NOMEM(e->err, "messages");
+        text = e->clean.data;
+        size = e->clean.size;
+    }
+    return sl__pretokenize(&e->pretok, text, size, first, e->err);
 }
 
 static sl_status encode_raw(encoder *e, const char *text, size_t size)
@@ -97,18 +107,16 @@ static sl_status encode(encoder *e, const char *text, size_t size)
     return encode_wrapped(e, text, size);
 }
 
-sl_status sl_tokenizer_encode(const sl_tokenizer *tok, const char *text, size_t size,
-                              unsigned flags, int32_t **ids, size_t *count, sl_error *err)
+static sl_status encode_text(const sl_tokenizer *tok, const char *text, size_t size, unsigned flags,
+                             bool guarded, int32_t **ids, size_t *count, sl_error *err)
 {
     *ids = NULL;
     *count = 0;
-    if (flags & ~(unsigned)(SL_ENCODE_ADDED | SL_ENCODE_BOS)) {
-        return SL_FAIL(err, SL_EINVAL, "encoding with unknown flags %#x", flags);
-    }
     if (size > INT32_MAX) {
         return SL_FAIL(err, SL_EINVAL, "a text of %zu bytes is too long to encode at once", size);
     }
-    encoder e = {.tok = tok, .flags = flags, .text = text, .err = err};
+    encoder e = {.tok = tok, .flags = flags, .guarded = guarded, .text = text, .err = err};
+    sl__buffer_init(&e.clean, SIZE_MAX / 2);
     e.pretok.tok = tok; /* freed below, also where it was not reached */
     sl_status status = encode(&e, text, size);
     if (status == SL_OK) {
@@ -119,5 +127,23 @@ sl_status sl_tokenizer_encode(const sl_tokenizer *tok, const char *text, size_t 
     sl__pretok_free(&e.pretok);
     sl__bpe_free(&e.bpe);
     sl__normalizer_free(&e.normalizer);
+    sl__buffer_free(&e.clean);
     return status;
+}
+
+sl_status sl_tokenizer_encode(const sl_tokenizer *tok, const char *text, size_t size,
+                              unsigned flags, int32_t **ids, size_t *count, sl_error *err)
+{
+    if (flags & ~(unsigned)(SL_ENCODE_ADDED | SL_ENCODE_BOS)) {
+        *ids = NULL;
+        *count = 0;
+        return SL_FAIL(err, SL_EINVAL, "encoding with unknown flags %#x", flags);
+    }
+    return encode_text(tok, text, size, flags, false, ids, count, err);
+}
+
+sl_status sl__tokenizer_encode_guarded(const sl_tokenizer *tok, const char *text, size_t size,
+                                       int32_t **ids, size_t *count, sl_error *err)
+{
+    return encode_text(tok, text, size, SL_ENCODE_ADDED, true, ids, count, err);
 }

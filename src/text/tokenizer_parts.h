@@ -278,6 +278,9 @@ typedef struct sl__added_match {
 bool sl__added_next(const sl_tokenizer *tok, unsigned set, const char *text, size_t size,
                     size_t from, sl__added_match *match);
 
+/* Whether the longest added token of either set that stands at text is a special one. size > 0. */
+bool sl__added_special_at(const sl_tokenizer *tok, const char *text, size_t size);
+
 /* Receives the pieces of a text in order, each not empty, borrowed for the call. */
 typedef sl_status (*sl__piece_fn)(void *ctx, const char *piece, size_t size, sl_error *err);
 
