@@ -127,8 +127,10 @@ static bool open_batch(batch *b, const float *x)
         g->highest.of[l] *= factor.of[l];
         any |= b->searched[l];
     }
-    for (size_t i = 0; i < b->n * SL_FIT_LANES && any; i++)
-        g->x[i] *= factor.of[i % SL_FIT_LANES];
+    for (size_t i = 0; i < b->n && any; i++) {
+        for (unsigned l = 0; l < SL_FIT_LANES; l++)
+            g->x[i * SL_FIT_LANES + l] *= factor.of[l];
+    }
     return any;
 }
 
@@ -186,38 +188,51 @@ static void search_batch(batch *b, sl__fitted *best)
 
 /* ---- bytes ----------------------------------------------------------------------------------- */
 
-static void pack_low_bits(const uint8_t code[SL_GROUP], uint8_t *p)
+/* The codes of sixteen groups side by side, as they come from the search; beyond the end of shorter
+ * groups they are 0. */
+typedef uint8_t lanes8[SL_FIT_LANES];
+
+/* One byte of each group: bits of its codes i, i + apart, …, `bits` of each, from bit `low` on. */
+static void put_byte(lanes8 *code, unsigned i, unsigned apart, unsigned bits, unsigned low,
+                     lanes8 *out)
 {
-    for (unsigned i = 0; i < 16; i++)
-        p[i] = (uint8_t)((code[i] & 3u) | (code[i + 16] & 3u) << 2 | (code[i + 32] & 3u) << 4 |
-                         (code[i + 48] & 3u) << 6);
+    const unsigned count = 8 / bits, mask = (1u << bits) - 1;
+    lanes8 sum = {0};
+    for (unsigned k = 0; k < count; k++) {
+        for (unsigned l = 0; l < SL_FIT_LANES; l++)
+            sum[l] |= (uint8_t)((code[i + k * apart][l] >> low & mask) << k * bits);
+    }
+    memcpy(*out, sum, sizeof sum);
 }
 
-static void pack_codes(sl__dtype type, const uint8_t code[SL_GROUP], uint8_t *p)
+/* The codes' bytes of all groups, byte by byte; how many a group has. */
+static unsigned pack_codes(sl__dtype type, lanes8 code[SL_GROUP], lanes8 out[SL_GROUP])
 {
     if (type == SL_Q8) {
-        memcpy(p, code, SL_GROUP);
-    } else if (type == SL_Q4) {
-        for (unsigned i = 0; i < 32; i++)
-            p[i] = (uint8_t)(code[i] | code[i + 32] << 4);
-    } else {
-        pack_low_bits(code, p);
-        for (unsigned i = 0; i < 8 && type == SL_Q3; i++) {
-            unsigned third = 0;
-            for (unsigned j = 0; j < 8; j++)
-                third |= (code[8 * i + j] >> 2 & 1u) << j;
-            p[16 + i] = (uint8_t)third;
-        }
+        memcpy(out, code, SL_GROUP * sizeof *out);
+        return SL_GROUP;
     }
+    if (type == SL_Q4) {
+        for (unsigned i = 0; i < 32; i++)
+            put_byte(code, i, 32, 4, 0, &out[i]);
+        return 32;
+    }
+    for (unsigned i = 0; i < 16; i++)
+        put_byte(code, i, 16, 2, 0, &out[i]);
+    if (type == SL_Q2) return 16;
+    for (unsigned i = 0; i < 8; i++)
+        put_byte(code, 8 * i, 1, 1, 2, &out[16 + i]);
+    return 24;
 }
 
-static void codes_of_pair(const float *x, uint32_t n, pair p, float top, uint8_t *code)
+/* The codes of one group against a pair that no search has found. */
+static void codes_of_pair(const float *x, uint32_t n, pair p, float top, lanes8 *code, unsigned lane)
 {
-    for (uint32_t i = 0; i < n && p.scale > 0; i++) {
-        float c = (x[i] - p.minimum) / p.scale;
+    for (uint32_t i = 0; i < n; i++) {
+        float c = p.scale > 0 ? (x[i] - p.minimum) / p.scale : 0;
         c = c > 0 ? c : 0;
         c = c < top ? c : top;
-        code[i] = (uint8_t)(int32_t)(c + 0.5f);
+        code[i][lane] = (uint8_t)(int32_t)(c + 0.5f);
     }
 }
 
@@ -233,29 +248,30 @@ static uint32_t largest(const float *x, uint32_t n)
 /* Encodes a batch's groups; *at is the index in x of what cannot be where that is false. */
 static bool encode_batch(batch *b, sl__dtype type, const float *x, uint8_t *row, uint32_t *at)
 {
-    int8_t codes[SL_GROUP * SL_FIT_LANES];
+    lanes8 code[SL_GROUP], bytes[SL_GROUP];
     sl__fitted best;
+    memset(code + b->n, 0, (SL_GROUP - b->n) * sizeof *code);
     if (open_batch(b, x)) {
         search_batch(b, &best);
-        b->groups.kern->fit_codes(&b->groups.fit, best.scale.of, best.minimum.of, codes);
+        b->groups.kern->fit_codes(&b->groups.fit, best.scale.of, best.minimum.of,
+                                  (int8_t *)code[0]);
     }
-    for (unsigned l = 0; l < b->count; l++, row += sl__dtype_block_bytes(type)) {
-        const pair p = b->chosen[l];
+    for (unsigned l = 0; l < b->count; l++) {
         const float *group = x + (size_t)l * b->n;
-        uint8_t code[SL_GROUP] = {0};
-        if (!decodable(p, b->top)) {
+        if (!decodable(b->chosen[l], b->top)) {
             *at = l * b->n + largest(group, b->n);
             return false;
         }
-        if (b->searched[l]) {
-            for (uint32_t i = 0; i < b->n; i++)
-                code[i] = (uint8_t)codes[i * SL_FIT_LANES + l];
-        } else {
-            codes_of_pair(group, b->n, p, b->top, code);
-        }
-        uint16_t half[2] = {sl__f32_to_bf16(p.scale), sl__f32_to_bf16(p.minimum)};
+        if (!b->searched[l]) codes_of_pair(group, b->n, b->chosen[l], b->top, code, l);
+    }
+    const unsigned size = pack_codes(type, code, bytes);
+    for (unsigned l = 0; l < b->count; l++) {
+        const pair p = b->chosen[l];
+        const uint16_t half[2] = {sl__f32_to_bf16(p.scale), sl__f32_to_bf16(p.minimum)};
         memcpy(row, half, sizeof half);
-        pack_codes(type, code, row + sizeof half);
+        row += sizeof half;
+        for (unsigned i = 0; i < size; i++)
+            *row++ = bytes[i][l];
     }
     return true;
 }
