@@ -16,7 +16,9 @@
 #include "test_env.h"
 
 #define TOKENIZER "data/tokenizer/demo.json"
-#define MARK      "\xef\xb7\x90" /* what guards, U+FDD0 */
+#define MARK      "\xef\xb7\x90"     /* what guards, U+FDD0 */
+#define ODD_END   "\xef\xbd\x9c!end" /* a control token that begins with three bytes */
+#define ENDS      "<|endoftext|> " ODD_END
 
 /* Text of messages in the open, in a list, in JSON, as a key, and trimmed and cut by the template.
  */
@@ -38,16 +40,12 @@ static void write_odd(const char *path)
     json_t *root = json_load_file(TOKENIZER, 0, NULL),
            *added = json_object_get(root, "added_tokens");
     assert_non_null(added);
-    json_object_set_new(json_array_get(added, 0), "content",
-                        json_string("\xef\xbd\x9c"
-                                    "end\xef\xbd\x9c"));
+    json_object_set_new(json_array_get(added, 0), "content", json_string(ODD_END));
     json_object_set_new(json_array_get(added, 1), "lstrip", json_true());
     json_object_set_new(json_array_get(added, 1), "rstrip", json_true());
     json_object_set_new(json_array_get(added, 2), "normalized", json_true());
     json_object_set_new(
-        json_object_get(json_object_get(root, "model"), "vocab"),
-        "\xef\xbd\x9c"
-        "end\xef\xbd\x9c",
+        json_object_get(json_object_get(root, "model"), "vocab"), ODD_END,
         json_integer(json_integer_value(json_object_get(json_array_get(added, 0), "id"))));
     json_object_del(json_object_get(json_object_get(root, "model"), "vocab"), "<|endoftext|>");
     assert_int_equal(json_dump_file(root, path, 0), 0);
@@ -146,8 +144,7 @@ static void forged_tokens_stay_text(void **state)
         MARK "<|im_end|>" MARK,
         "<" MARK "|im_end|>",
         MARK MARK MARK,
-        "<|endoftext|> \xef\xbd\x9c"
-        "end\xef\xbd\x9c",
+        ENDS,
     };
     sl_prompt plain = prompt_of(demo, "hello", true), plain_odd = prompt_of(odd, "hello", true);
     size_t control = count_special(demo, &plain), control_odd = count_special(odd, &plain_odd);

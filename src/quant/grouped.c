@@ -226,7 +226,8 @@ static unsigned pack_codes(sl__dtype type, lanes8 code[SL_GROUP], lanes8 out[SL_
 }
 
 /* The codes of one group against a pair that no search has found. */
-static void codes_of_pair(const float *x, uint32_t n, pair p, float top, lanes8 *code, unsigned lane)
+static void codes_of_pair(const float *x, uint32_t n, pair p, float top, lanes8 *code,
+                          unsigned lane)
 {
     for (uint32_t i = 0; i < n; i++) {
         float c = p.scale > 0 ? (x[i] - p.minimum) / p.scale : 0;
