@@ -288,6 +288,26 @@ static void weights_alone(void **state)
     assert_non_null(strstr(err.message, "alone.gguf: tokenizer.chat_template is missing"));
 }
 
+/* A file is known by its beginning where its name does not say it, as in the stores of other
+ * programs; a folder is none, whatever it is called. */
+static void whatever_it_is_called(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"three.GGUF", "sha256-0a1b"};
+    sl_error err = {0};
+    for (size_t i = 0; i < 2; i++) {
+        gguf_convert(three, at(names[i]), &mixed);
+        assert_string_equal(inspect(at(names[i])).format, "gguf");
+        expect_same_text(at(names[i]));
+        expect_vocabulary(at(names[i]));
+    }
+    if (sl_pack(at(names[1]), at("pack.gguf"), NULL, &err) != SL_OK) fail_msg("%s", err.message);
+    assert_string_equal(inspect(at("pack.gguf")).format, "pack");
+    expect_same_text(at("pack.gguf"));
+    expect_vocabulary(at("pack.gguf"));
+    test_remove_tree(at("pack.gguf"));
+}
+
 /* Later files have a number of key-value heads for each layer, 0 for linear ones. */
 static void add_head_list(gguf_writer *w, const void *ctx)
 {
@@ -633,6 +653,7 @@ int main(void)
         cmocka_unit_test(what_it_is),
         cmocka_unit_test(how_to_sample),
         cmocka_unit_test(weights_alone),
+        cmocka_unit_test(whatever_it_is_called),
         cmocka_unit_test(other_keys),
         cmocka_unit_test(tied),
         cmocka_unit_test(gate_and_up_fused),

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -20,11 +21,23 @@
 #define ENDING    ".gguf"
 #define PART_TAIL (sizeof "-00001-of-00001.gguf" - 1)
 
-bool sl__gguf_is(const char *path)
+static bool has_ending(const char *path)
 {
     const size_t tail = sizeof ENDING - 1;
     size_t size = strlen(path);
-    return size > tail && strcmp(path + size - tail, ENDING) == 0;
+    return size > tail && strcasecmp(path + size - tail, ENDING) == 0;
+}
+
+bool sl__gguf_is(const char *path)
+{
+    int fd;
+    uint64_t size;
+    char start[4] = "";
+    if (has_ending(path)) return !sl__file_is_dir(path);
+    if (sl__file_open(path, &fd, &size, NULL) != SL_OK) return false;
+    bool whole = sl__file_pread_all(fd, path, start, sizeof start, 0, NULL) == SL_OK;
+    close(fd);
+    return whole && memcmp(start, "GGUF", sizeof start) == 0;
 }
 
 static bool five_digits(const char *text, uint32_t *out)
@@ -41,7 +54,7 @@ static bool five_digits(const char *text, uint32_t *out)
 static bool part_name(const char *path, size_t *stem, uint32_t *number, uint32_t *count)
 {
     size_t size = strlen(path);
-    if (size <= PART_TAIL || !sl__gguf_is(path)) return false;
+    if (size <= PART_TAIL || !has_ending(path)) return false;
     const char *tail = path + size - PART_TAIL;
     *stem = size - PART_TAIL;
     return tail[0] == '-' && five_digits(tail + 1, number) && memcmp(tail + 6, "-of-", 4) == 0 &&

@@ -84,7 +84,8 @@ typedef struct sl__gguf_set {
     sl__problems *problems;  /* borrowed while opening; NULL: the first failure ends it */
 } sl__gguf_set;
 
-/* Whether a path ends in ".gguf". */
+/* Whether a path ends in ".gguf", in any case, and is no folder; or leads to a file that begins as
+ * one does. */
 bool sl__gguf_is(const char *path);
 
 /* Opens a file; of a split one, NAME-00001-of-0000N.gguf, any part stands for all, which lie beside
