@@ -256,6 +256,31 @@ static void too_little_room_is_told_first(void **state)
     test_remove_tree(at("small"));
 }
 
+static sl_status count_item(void *ctx, const sl_pack_progress *progress)
+{
+    (void)progress;
+    ++*(unsigned *)ctx;
+    return SL_OK;
+}
+
+/* What cannot be packed is told before hours are spent on what can. */
+static void a_bad_tokenizer_is_told_first(void **state)
+{
+    (void)state;
+    unsigned items = 0;
+    sl_pack_options opt = {.progress = count_item, .progress_ctx = &items};
+    test_write_file(at("model/tokenizer.json"), "{}", 2);
+    for (int dry = 0; dry < 2; dry++) {
+        sl_error err = {0};
+        opt.dry_run = dry;
+        assert_int_not_equal(sl_pack(at("model"), at("bad"), &opt, &err), SL_OK);
+        assert_non_null(strstr(err.message, "tokenizer.json"));
+        assert_int_equal(items, 0);
+        assert_int_not_equal(access(at("bad.partial"), F_OK), 0);
+    }
+    assert_int_equal(unlink(at("model/tokenizer.json")), 0);
+}
+
 /* ---- killed ---------------------------------------------------------------------------------- */
 
 static sl_status die_at(void *ctx, const sl_pack_progress *progress)
@@ -326,6 +351,7 @@ int main(void)
         cmocka_unit_test(wrong_types_are_told),
         cmocka_unit_test(a_dry_run_touches_nothing),
         cmocka_unit_test(too_little_room_is_told_first),
+        cmocka_unit_test(a_bad_tokenizer_is_told_first),
         cmocka_unit_test(killed_and_resumed),
         cmocka_unit_test(a_resume_needs_the_same_types),
     };

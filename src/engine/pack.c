@@ -15,6 +15,13 @@
 
 /* ---- small files ----------------------------------------------------------------------------- */
 
+/* A dry run makes them, too: what is wrong with them is wrong with the model. */
+static sl_status put_file(sl__packer *p, const char *name, const void *data, size_t size,
+                          sl_error *err)
+{
+    return p->writer ? sl__pack_writer_file(p->writer, name, data, size, err) : SL_OK;
+}
+
 static sl_status pack_tokenizer(sl__packer *p, sl_error *err)
 {
     char path[SL_PATH_MAX];
@@ -26,7 +33,7 @@ static sl_status pack_tokenizer(sl__packer *p, sl_error *err)
     sl_status status = sl__tokenizer_compile(tok, &data, &size, err);
     sl_tokenizer_close(tok);
     if (status != SL_OK) return status;
-    status = sl__pack_writer_file(p->writer, "tokenizer.bin", data, size, err);
+    status = put_file(p, "tokenizer.bin", data, size, err);
     free(data);
     return status;
 }
@@ -43,15 +50,14 @@ static sl_status write_template(sl__packer *p, json_t *config, sl_error *err)
         if (name && strcmp(name, "default") == 0) text = json_object_get(entry, "template");
     }
     if (json_is_string(text)) {
-        SL_TRY(sl__pack_writer_file(p->writer, "chat_template.jinja", json_string_value(text),
-                                    json_string_length(text), err));
+        SL_TRY(put_file(p, "chat_template.jinja", json_string_value(text),
+                        json_string_length(text), err));
     }
     if (!more) json_object_del(config, "chat_template");
     if (json_object_size(config) == 0) return SL_OK;
     char *json = json_dumps(config, JSON_INDENT(1));
     if (!json) return SL_FAIL_NOMEM(err, "tokenizer_config.json");
-    sl_status status =
-        sl__pack_writer_file(p->writer, "tokenizer_config.json", json, strlen(json), err);
+    sl_status status = put_file(p, "tokenizer_config.json", json, strlen(json), err);
     free(json);
     return status;
 }
@@ -63,6 +69,13 @@ static sl_status pack_template(sl__packer *p, const char *src, sl_error *err)
     sl_status status = write_template(p, config, err);
     json_decref(config);
     return status;
+}
+
+/* Before the weights: what is wrong with these is not told after hours of writing those. */
+static sl_status pack_small_files(sl__packer *p, const char *src, sl_error *err)
+{
+    SL_TRY(pack_tokenizer(p, err));
+    return pack_template(p, src, err);
 }
 
 /* ---- reading back ---------------------------------------------------------------------------- */
@@ -106,15 +119,15 @@ static sl_status pack(sl__packer *p, const char *src, const char *dst, sl_error 
     SL_TRY(sl__pack_plan_all(p, err));
     SL_TRY(sl__file_free_bytes(dst, &p->report->free_bytes, err));
     if (p->opt->dry_run) {
+        SL_TRY(pack_small_files(p, src, err));
         SL_TRY(sl__pack_take_buffers(p, err));
         return sl__pack_estimate(p, err);
     }
     SL_TRY(sl__pack_open_writer(p, src, dst, err));
     SL_TRY(sl__pack_writer_check_room(p->writer, err));
+    SL_TRY(pack_small_files(p, src, err));
     SL_TRY(sl__pack_take_buffers(p, err));
     SL_TRY(sl__pack_stream(p, err));
-    SL_TRY(pack_tokenizer(p, err));
-    SL_TRY(pack_template(p, src, err));
     SL_TRY(sl__pack_writer_commit(p->writer, err));
     p->report->seconds = (double)(sl__now_ns() - begin_ns) / 1e9;
     return p->opt->verify ? verify_pack(p, dst, err) : SL_OK;

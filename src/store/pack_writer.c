@@ -2,8 +2,9 @@
  * when it is whole, then the manifest, then one rename. A file that fails half-way is removed, so
  * that at any moment the folder holds what a resume can use and nothing else.
  *
- *     open ─┬─ resident_begin · tensor … · resident_end ─┬─ file … ─ commit ─ close
- *           └─ layer_begin · record … · layer_end, any ──┘
+ *     open ─┬─ resident_begin · tensor … · resident_end ─┬─ commit ─ close
+ *           ├─ layer_begin · record … · layer_end, any ──┤
+ *           └─ file … ───────────────────────────────────┘
  */
 #include <errno.h>
 #include <fcntl.h>
