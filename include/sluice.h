@@ -731,6 +731,9 @@ typedef struct sl_pack_options {
     /* Called from the packing thread; anything but SL_OK stops, leaving what can be resumed. */
     sl_status (*progress)(void *ctx, const sl_pack_progress *progress);
     void *progress_ctx;
+    /* 0: 1 GiB. Usually two experts are held as they come and two as they go; where that is more,
+     * one and one. */
+    uint64_t memory_bytes;
 } sl_pack_options;
 
 /* Writes a pack of the model at src as the folder dst, which must not exist, or be an interrupted

@@ -179,6 +179,18 @@ static void threads_change_no_byte(void **state)
     test_remove_tree(at("five"));
 }
 
+/* Nor does it matter how many buffers there are. */
+static void memory_changes_no_byte(void **state)
+{
+    (void)state;
+    char command[2200];
+    const sl_pack_options opt = {.experts = "q4_k", .resident = "q6_k", .memory_bytes = 1};
+    pack("tight", &opt);
+    snprintf(command, sizeof command, "diff -r '%s' '%s'", at("one"), at("tight"));
+    assert_int_equal(system(command), 0);
+    test_remove_tree(at("tight"));
+}
+
 static void wrong_types_are_told(void **state)
 {
     (void)state;
@@ -348,6 +360,7 @@ int main(void)
         cmocka_unit_test(every_type),
         cmocka_unit_test(parts_of_experts_may_differ),
         cmocka_unit_test(threads_change_no_byte),
+        cmocka_unit_test(memory_changes_no_byte),
         cmocka_unit_test(wrong_types_are_told),
         cmocka_unit_test(a_dry_run_touches_nothing),
         cmocka_unit_test(too_little_room_is_told_first),

@@ -11,7 +11,8 @@
 #include "base/hash.h"
 #include "engine/packer.h"
 
-#define PIECE_BYTES ((uint64_t)8 << 20)
+#define PIECE_BYTES  ((uint64_t)8 << 20)
+#define MEMORY_BYTES ((uint64_t)1 << 30) /* where nothing is said */
 
 /* ---- what changes ---------------------------------------------------------------------------- */
 
@@ -244,6 +245,14 @@ static char *buffer(sl__packer *p, uint64_t bytes)
     return sl__arena_alloc(&p->arena, (size_t)bytes, 1);
 }
 
+/* Two of each buffer, so that reading, converting and writing go on at once, if memory allows. */
+static unsigned count_slots(const sl__packer *p)
+{
+    uint64_t most = p->opt->memory_bytes > 0 ? p->opt->memory_bytes : MEMORY_BYTES;
+    uint64_t turned = p->turns ? p->in_bytes : 0;
+    return 2 * (p->in_bytes + p->out_bytes) + turned <= most ? 2 : 1;
+}
+
 /* Buffers hold a piece of rows, or a record. */
 sl_status sl__pack_take_buffers(sl__packer *p, sl_error *err)
 {
@@ -262,7 +271,8 @@ sl_status sl__pack_take_buffers(sl__packer *p, sl_error *err)
     p->rows = sl__arena_alloc(&p->arena, threads * p->row_floats, sizeof *p->rows);
     p->check = buffer(p, SL_PACK_CHECK_BYTES);
     bool whole = p->rows && p->check;
-    for (int i = 0; i < 2 && whole; i++) {
+    p->slots = count_slots(p);
+    for (unsigned i = 0; i < p->slots && whole; i++) {
         p->in[i] = buffer(p, p->in_bytes);
         p->out[i] = buffer(p, p->out_bytes);
         whole = p->in[i] && p->out[i];

@@ -8,7 +8,8 @@
  *
  * The writing thread also begins and ends files: while the disk syncs a layer, the next one is
  * read and converted. It alone uses the pack writer meanwhile. Memory is four buffers, whatever the
- * size of the model.
+ * size of the model. Where an expert is so large that they would be too much, two do: item k + 1 is
+ * read after item k is converted, while that is written.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -67,6 +68,11 @@ struct stream {
     bool over;    /* nothing more comes */
     sl_error failed;
 };
+
+static unsigned next_slot(const struct stream *s, unsigned slot)
+{
+    return (slot + 1) % s->p->slots;
+}
 
 /* ---- items ----------------------------------------------------------------------------------- */
 
@@ -299,7 +305,7 @@ static void *write_all(void *ctx)
 {
     struct stream *s = ctx;
     pthread_mutex_lock(&s->lock);
-    for (unsigned slot = 0;; slot ^= 1) {
+    for (unsigned slot = 0;; slot = next_slot(s, slot)) {
         while (!s->full[slot] && !s->over) pthread_cond_wait(&s->changed, &s->lock);
         if (!s->full[slot]) break;
         const struct item item = s->writing[slot];
@@ -348,22 +354,26 @@ static sl_status report(sl__packer *p, const struct item *item, sl_error *err)
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 
+/* With one slot the next item is read when this one was converted. */
 static sl_status pass_all(struct stream *s, sl_error *err)
 {
     sl__packer *p = s->p;
+    const bool alone = p->slots == 1;
     sl_status status;
     bool more = read_ahead(s, 0, &status, err);
-    for (unsigned slot = 0; more; slot ^= 1) {
+    for (unsigned slot = 0; more; slot = next_slot(s, slot)) {
         SL_TRY(finish_reading(s, slot, err));
         const struct reading *r = &s->reading[slot];
+        const struct item item = r->item;
         for (uint32_t i = 0; i < r->count; i++)
             p->report->read_bytes += r->extents[i].bytes;
-        more = read_ahead(s, slot ^ 1, &status, err);
+        if (!alone) more = read_ahead(s, next_slot(s, slot), &status, err);
         if (status != SL_OK) return status;
         SL_TRY(await_room(s, slot, err));
         SL_TRY(convert_item(p, r, p->in[slot], p->out[slot], err));
         hand_over(s, slot);
-        SL_TRY(report(p, &r->item, err));
+        if (alone) more = read_ahead(s, slot, &status, err);
+        SL_TRY(report(p, &item, err));
     }
     return status;
 }

@@ -47,8 +47,9 @@ typedef struct sl__packer {
     bool turns;      /* experts that lie transposed are turned */
     sl__pack_writer *writer; /* NULL: a dry run */
 
-    /* Memory: two pieces or records as they come, two as they go. */
-    char *in[2], *out[2];
+    /* Memory: two pieces or records as they come, two as they go; or one and one. */
+    char *in[2], *out[2]; /* [slots] */
+    unsigned slots;
     char *turned;     /* one more, where experts are turned */
     char *check;      /* SL_PACK_CHECK_BYTES, for checksums of tensors */
     uint64_t in_bytes, out_bytes;
