@@ -251,6 +251,10 @@ static void floats_of_8_bits(void **state)
 
 #define PACKED(member)                                                                             \
     "{\"quantization_config\": {\"quant_method\": \"compressed-tensors\", " member "}}"
+#define TURN(where) "{\"location\": \"" where "\"}"
+#define TURNED(where)                                                                              \
+    PACKED("\"transform_config\": {\"config_groups\": {\"u\": {\"apply\": ["                       \
+           TURN("weight_input") ", " TURN(where) "]}}}")
 #define GROUP(member)  PACKED("\"config_groups\": {\"group_7\": {\"weights\": {" member "}}}")
 
 static void packed_integers(void **state)
@@ -291,6 +295,15 @@ static void packed_integers(void **state)
         {.config = GROUP("\"num_bits\": 3"), .status = SL_EUNSUPPORTED, .file = CONFIG,
          .thing = "group_7: num_bits 3 is neither 4 nor 8"},
         {.config = GROUP("\"num_bits\": 4"), .status = SL_OK},
+        {.config = PACKED("\"sparsity_config\": {\"format\": \"sparse-24-bitmask\"}"),
+         .status = SL_EUNSUPPORTED, .file = CONFIG,
+         .thing = "quantization_config.sparsity_config: format sparse-24-bitmask"},
+        /* Turned weights need turned activations, unless both turns lie in weights. */
+        {.config = TURNED("output"), .status = SL_EUNSUPPORTED, .file = CONFIG,
+         .thing = "quantization_config.transform_config.config_groups.u: location output"},
+        {.config = TURNED("weight_output"), .status = SL_OK},
+        {.config = PACKED("\"transform_config\": {}, \"sparsity_config\": {}"),
+         .status = SL_OK},
     };
     EXPECT_ALL(QWEN3, &r, list);
 }

@@ -47,6 +47,46 @@ static sl_status check_group(const sl__store *s, const json_t *group, const char
                    (long long)json_integer_value(bits));
 }
 
+/* Zeros that are left out, which names of tensors would only show as missing weights. */
+static sl_status check_sparsity(const sl__store *s, const json_t *config, sl_error *err)
+{
+    const json_t *format = json_object_get(json_object_get(config, "sparsity_config"), "format");
+    const char *text = json_string_value(format);
+    if (!format || json_is_null(format) || (text && strcmp(text, "dense") == 0)) return SL_OK;
+    return SL_FAIL(err, SL_EUNSUPPORTED, "%s: quantization_config.sparsity_config: format %.60s is "
+                   "not supported", s->config.path, text ? text : "that is no string");
+}
+
+/* Weights that were turned: where activations are to be turned as well, the model is not what its
+ * weights alone say. */
+static sl_status check_turns(const sl__store *s, const char *name, const json_t *turns,
+                             sl_error *err)
+{
+    size_t i;
+    const json_t *turn;
+    json_array_foreach(turns, i, turn)
+    {
+        const char *at = json_string_value(json_object_get(turn, "location"));
+        if (at && strncmp(at, "weight_", sizeof "weight_" - 1) == 0) continue;
+        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: quantization_config.transform_config."
+                       "config_groups.%.100s: location %.60s is not supported", s->config.path,
+                       name, at ? at : "that is no string");
+    }
+    return SL_OK;
+}
+
+static sl_status check_transforms(const sl__store *s, const json_t *config, sl_error *err)
+{
+    const json_t *transforms = json_object_get(config, "transform_config");
+    const char *name;
+    json_t *group;
+    json_object_foreach(json_object_get(transforms, "config_groups"), name, group)
+    {
+        SL_TRY(check_turns(s, name, json_object_get(group, "apply"), err));
+    }
+    return SL_OK;
+}
+
 /* An order of columns is there for some: −1 all over stands for none. */
 static sl_status check_order(const sl__store *s, const sl__tensor *t, sl_error *err)
 {
@@ -87,5 +127,7 @@ sl_status sl__compressed_check(const sl__store *store, sl_error *err)
     {
         SL_TRY(check_group(store, group, name, err));
     }
+    SL_TRY(check_sparsity(store, config, err));
+    SL_TRY(check_transforms(store, config, err));
     return check_tensors(store, err);
 }
