@@ -34,6 +34,25 @@ static void floats_of_8_bits(void **state)
     plane_case_expect_same(QWEN3_5, &r);
 }
 
+/* The same floats under other names, with a scale a row or for a block. */
+static void floats_of_compressed_tensors(void **state)
+{
+    (void)state;
+    static const char *const scales[] = {"BF16", "F32", "F16"};
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
+        plane_recipe r = {.format = PLANE_FP8, .compressed = true, .scales = scales[i % 3]};
+        plane_case_expect_same(families[i], &r);
+        r.group = 128;
+        plane_case_expect_same(families[i], &r);
+    }
+    plane_recipe r = {.format = PLANE_FP8, .compressed = true};
+    plane_case_expect_pack(QWEN3, &r, NULL, true);
+    plane_case_expect_pack(QWEN3_NEXT, &r, NULL, true);
+    const sl_model_info info = plane_case_inspect(QWEN3, &r);
+    assert_string_equal(info.format, "compressed-tensors");
+    assert_string_equal(info.expert_types, "f8_e4m3");
+}
+
 static void floats_are_packed(void **state)
 {
     (void)state;
@@ -89,8 +108,11 @@ static void what_they_are(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(floats_of_8_bits), cmocka_unit_test(floats_are_packed),
-        cmocka_unit_test(packed_integers),  cmocka_unit_test(integers_are_packed),
+        cmocka_unit_test(floats_of_8_bits),
+        cmocka_unit_test(floats_of_compressed_tensors),
+        cmocka_unit_test(floats_are_packed),
+        cmocka_unit_test(packed_integers),
+        cmocka_unit_test(integers_are_packed),
         cmocka_unit_test(what_they_are),
     };
     plane_case_begin();

@@ -308,6 +308,36 @@ static void packed_integers(void **state)
     EXPECT_ALL(QWEN3, &r, list);
 }
 
+#define FLOATS(member)                                                                             \
+    PACKED("\"format\": \"float-quantized\", \"config_groups\": {\"group_0\": "                    \
+           "{\"weights\": {\"type\": \"float\", \"num_bits\": 8, " member "}}}")
+
+static void floats_of_compressed_tensors(void **state)
+{
+    (void)state;
+    const plane_recipe r = {.format = PLANE_FP8, .compressed = true};
+    const struct damage list[] = {
+        {.skip = Q_PROJ ".weight_scale", .status = SL_EFORMAT, .file = WEIGHTS,
+         .thing = "tensor " Q_PROJ ".weight_scale is missing"},
+        {.skip = Q_PROJ ".weight_scale", .dtype = "BF16", .shape = {120, 1}, .status = SL_EFORMAT,
+         .file = WEIGHTS, .thing = "shape [120, 1]"},
+        {.skip = Q_PROJ ".weight_scale", .dtype = "BF16", .shape = {1}, .status = SL_EFORMAT,
+         .file = WEIGHTS, .thing = "shape [1]"},
+        {.skip = EXPERT ".weight_scale", .dtype = "F32", .shape = {128, 1}, .fill = 0x3f,
+         .status = SL_EFORMAT, .file = WEIGHTS, .thing = "its scales lie otherwise"},
+        {.config = FLOATS("\"strategy\": \"tensor\""), .status = SL_EUNSUPPORTED, .file = CONFIG,
+         .thing = "group_0: strategy tensor is not supported"},
+        {.config = FLOATS("\"strategy\": \"group\""), .status = SL_EUNSUPPORTED, .file = CONFIG,
+         .thing = "group_0: strategy group is not supported"},
+        {.config = FLOATS("\"block_structure\": [64, 128]"), .status = SL_EUNSUPPORTED,
+         .file = CONFIG, .thing = "group_0: block_structure that is not [128, 128]"},
+        {.config = FLOATS("\"num_bits\": 4"), .status = SL_EUNSUPPORTED, .file = CONFIG,
+         .thing = "group_0: num_bits 4 is not 8"},
+        {.config = FLOATS("\"strategy\": \"channel\""), .status = SL_OK},
+    };
+    EXPECT_ALL(QWEN3, &r, list);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -317,6 +347,7 @@ int main(void)
         cmocka_unit_test(truncated),
         cmocka_unit_test(floats_of_8_bits),
         cmocka_unit_test(packed_integers),
+        cmocka_unit_test(floats_of_compressed_tensors),
     };
     plane_case_begin();
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

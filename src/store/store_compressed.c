@@ -1,5 +1,10 @@
-/* compressed-tensors: integers of 4 or 8 bits, 32 bits to a word, with a scale for each group of a
- * row or for the row, and no zero points. Other formats under the same name are told apart here. */
+/* compressed-tensors, of which two formats are read; the others under the same name are told apart
+ * here.
+ *
+ *     pack-quantized    integers of 4 or 8 bits, 32 bits to a word, with a scale for each group of
+ *                       a row or for the row, and no zero points
+ *     float-quantized   floats of 8 bits (E4M3), with a scale for the row or for 128 x 128
+ */
 #include <string.h>
 
 #include "base/fail.h"
@@ -25,26 +30,53 @@ static sl_status check_text(const sl__store *s, const json_t *obj, const char *w
     return refuse(s, where, key, text ? text : "that is no string", err);
 }
 
-static const char *const formats[] = {"pack-quantized", "dense", NULL};
+static const char *const formats[] = {"pack-quantized", "float-quantized", "dense", NULL};
 
-static sl_status check_group(const sl__store *s, const json_t *group, const char *where,
-                             sl_error *err)
+static bool holds_floats(const json_t *group, const json_t *config)
 {
-    static const char *const types[] = {"int", NULL}, *const strategies[] = {"group", "channel",
-                                                                             NULL};
+    const char *format = json_string_value(json_object_get(group, "format"));
+    if (!format) format = json_string_value(json_object_get(config, "format"));
+    return format && strcmp(format, "float-quantized") == 0;
+}
+
+static bool is_side(const json_t *structure, size_t i)
+{
+    return json_integer_value(json_array_get(structure, i)) == 128;
+}
+
+static sl_status check_bits(const sl__store *s, const json_t *weights, const char *where,
+                            bool floats, sl_error *err)
+{
+    const json_t *bits = json_object_get(weights, "num_bits");
+    const json_t *blocks = json_object_get(weights, "block_structure");
+    long long n = bits ? (long long)json_integer_value(bits) : 8;
+    if (n != 8 && (n != 4 || floats)) {
+        return SL_FAIL(err, SL_EUNSUPPORTED, "%s: quantization_config.config_groups.%.100s: "
+                       "num_bits %lld is %s", s->config.path, where, n,
+                       floats ? "not 8" : "neither 4 nor 8");
+    }
+    if (!blocks || json_is_null(blocks) || (is_side(blocks, 0) && is_side(blocks, 1))) {
+        return SL_OK;
+    }
+    return refuse(s, where, "block_structure", "that is not [128, 128]", err);
+}
+
+static sl_status check_group(const sl__store *s, const json_t *config, const json_t *group,
+                             const char *where, sl_error *err)
+{
+    static const char *const types[][2] = {{"int", NULL}, {"float", NULL}};
+    static const char *const strategies[][3] = {{"group", "channel", NULL},
+                                                {"block", "channel", NULL}};
     const json_t *weights = json_object_get(group, "weights");
+    bool floats = holds_floats(group, config);
     SL_TRY(check_text(s, group, where, "format", formats, err));
     if (!json_is_object(weights)) return SL_OK;
-    SL_TRY(check_text(s, weights, where, "type", types, err));
-    SL_TRY(check_text(s, weights, where, "strategy", strategies, err));
+    SL_TRY(check_text(s, weights, where, "type", types[floats], err));
+    SL_TRY(check_text(s, weights, where, "strategy", strategies[floats], err));
     if (json_is_false(json_object_get(weights, "symmetric"))) {
         return refuse(s, where, "symmetric", "false", err);
     }
-    const json_t *bits = json_object_get(weights, "num_bits");
-    if (!bits || json_integer_value(bits) == 4 || json_integer_value(bits) == 8) return SL_OK;
-    return SL_FAIL(err, SL_EUNSUPPORTED, "%s: quantization_config.config_groups.%.100s: num_bits "
-                   "%lld is neither 4 nor 8", s->config.path, where,
-                   (long long)json_integer_value(bits));
+    return check_bits(s, weights, where, floats, err);
 }
 
 /* Zeros that are left out, which names of tensors would only show as missing weights. */
@@ -125,7 +157,7 @@ sl_status sl__compressed_check(const sl__store *store, sl_error *err)
     SL_TRY(check_text(store, config, "", "format", formats, err));
     json_object_foreach(json_object_get(config, "config_groups"), name, group)
     {
-        SL_TRY(check_group(store, group, name, err));
+        SL_TRY(check_group(store, config, group, name, err));
     }
     SL_TRY(check_sparsity(store, config, err));
     SL_TRY(check_transforms(store, config, err));

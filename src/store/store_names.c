@@ -22,6 +22,11 @@ const sl__tensor *sl__name_sibling(const sl__store *store, const char *text, siz
     return n > 0 && (size_t)n < sizeof name ? sl__store_find(store, name) : NULL;
 }
 
+const char *sl__f8_tail(const sl__store *store)
+{
+    return store->flavour == SL_FLAVOUR_COMPRESSED ? "_scale" : "_scale_inv";
+}
+
 /* New names gather beside the tensors, which can be found by the old ones until all have theirs. */
 struct renaming {
     sl__store *store;
@@ -100,8 +105,8 @@ static sl_status name_tensor(const struct renaming *r, const sl__tensor *t, sl_e
         return renamed && !r->names[t - r->store->tensors] ? call(r, t, name, "", err) : SL_OK;
     }
     if (t->dtype == SL_F8_E4M3) {
-        return call_plane(r, sl__name_sibling(r->store, t->name, all, "_scale_inv"), t->name,
-                          SL_PLANE_SCALES, err);
+        return call_plane(r, sl__name_sibling(r->store, t->name, all, sl__f8_tail(r->store)),
+                          t->name, SL_PLANE_SCALES, err);
     }
     if (t->dims >= 3 && t->shape[t->dims - 1] == SL_MX_GROUP / 2 &&
         sl__name_ends(t->name, "_blocks", &stem)) {

@@ -4,6 +4,7 @@
  *     in the file                                     in the store
  *     P.weight u32, P.scales, P.biases            ->  P.weight, P.weight#scales, P.weight#biases
  *     X.weight f8_e4m3, X.weight_scale_inv        ->  X.weight, X.weight#scales
+ *     X.weight f8_e4m3, X.weight_scale            ->  likewise (compressed-tensors)
  *     X.weight_packed i32, X.weight_scale         ->  X.weight, X.weight#scales
  *     X_blocks u8, X_scales u8                    ->  X, X#scales
  *     A.mlp.switch_mlp.gate_proj.weight (MLX)     ->  A.mlp.experts.gate_proj
@@ -27,6 +28,9 @@ bool sl__name_ends(const char *text, const char *tail, size_t *stem);
 /* The tensor called "STEM" + tail, STEM being the first `stem` characters of text; NULL: none. */
 const sl__tensor *sl__name_sibling(const sl__store *store, const char *text, size_t stem,
                                    const char *tail);
+
+/* What is behind the name of a tensor of floats of 8 bits in that of its scales. */
+const char *sl__f8_tail(const sl__store *store);
 
 /* Copies the tensors of a set, sorted by name, into the store's table. */
 sl_status sl__store_take_tensors(sl__store *store, const sl__st_set *set, sl_error *err);

@@ -2,7 +2,7 @@
  * codes are.
  *
  *     join    at opening: NAME#scales and NAME#biases are tied to NAME; floats of 8 bits and MXFP4
- *             are known for what they are, and all is checked
+ *             are known for what they are (with a scale a row, or for a block), and all is checked
  *     settle  when the model says how many weights `cols` a row has:
  *                 MLX                 words of 32 bits a row      bits  = 32 · words / cols
  *                                     scales a row                group = cols / scales
@@ -124,9 +124,23 @@ static sl_status block_side(const sl__store *s, size_t which, uint32_t *side, sl
                    s->config.path, key);
 }
 
+/* One scale makes the row the group. */
+static uint32_t row_group(uint64_t cols)
+{
+    uint32_t group = 16;
+    while (group < cols && group < 1u << 31)
+        group *= 2;
+    return group;
+}
+
 static sl_status join_f8(const sl__store *s, sl__tensor *t, sl_error *err)
 {
-    t->scaling = (sl__scaling){.type = t->scales->dtype};
+    bool a_row = cols_of(t->scales) == 1 && rows_of(t->scales) == rows_of(t);
+    t->scaling = (sl__scaling){.type = t->scales->dtype, .group_rows = 1};
+    if (s->flavour == SL_FLAVOUR_COMPRESSED && a_row) {
+        t->scaling.group = row_group(cols_of(t));
+        return check_planes(s, t, err);
+    }
     SL_TRY(block_side(s, 0, &t->scaling.group_rows, err));
     SL_TRY(block_side(s, 1, &t->scaling.group, err));
     return check_planes(s, t, err);
@@ -229,16 +243,14 @@ static sl_status settle_mlx(const sl__store *s, sl__tensor *t, uint64_t cols, sl
 
 static sl_status settle_compressed(const sl__store *s, sl__tensor *t, uint64_t cols, sl_error *err)
 {
-    uint64_t words = cols_of(t), scales = cols_of(t->scales), group = 16;
+    uint64_t words = cols_of(t), scales = cols_of(t->scales), group;
     sl__dtype type = SL_I32;
     if (scales == 0 || cols % 8 != 0 || 32 * words % cols != 0 ||
         !affine_of(32 * words / cols, &type) || (type != SL_AFFINE4 && type != SL_AFFINE8) ||
         (scales > 1 && cols % scales != 0)) {
         return no_such_rows(s, t, cols, err);
     }
-    if (scales > 1) group = cols / scales;
-    while (scales == 1 && group < cols)
-        group *= 2;
+    group = scales > 1 ? cols / scales : row_group(cols);
     if (!is_power_of_2(group) || group < 16) return no_such_rows(s, t, cols, err);
     t->shape[t->dims - 1] = cols;
     t->dtype = type;
@@ -252,7 +264,7 @@ static sl_status scales_missing(const sl__store *s, const sl__tensor *t, sl_erro
     const char *stored = shown(t), *tail = ".scales";
     size_t stem = strlen(stored);
     if (t->dtype == SL_F8_E4M3) {
-        tail = "_scale_inv";
+        tail = sl__f8_tail(s);
     } else if (t->dtype == SL_I32) {
         tail = "_scale";
         (void)sl__name_ends(stored, "_packed", &stem);

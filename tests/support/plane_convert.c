@@ -199,11 +199,13 @@ static uint8_t f8_of(float x)
 static struct coded code_f8(const struct convert *c, float *x, size_t count, size_t rows,
                             size_t cols)
 {
-    size_t across = (cols + F8_SIDE - 1) / F8_SIDE, down = (rows + F8_SIDE - 1) / F8_SIDE;
+    bool a_row = c->recipe->compressed && c->recipe->group == 0;
+    size_t width = a_row ? cols : F8_SIDE, height = a_row ? 1 : F8_SIDE;
+    size_t across = (cols + width - 1) / width, down = (rows + height - 1) / height;
     struct coded m = take(count * rows, cols, 8, count * down, across * number_bytes(c));
     for (size_t b = 0; b < count * down * across; b++) {
-        size_t matrix = b / (down * across), r0 = b / across % down * F8_SIDE;
-        size_t c0 = b % across * F8_SIDE, r1 = r0 + F8_SIDE, c1 = c0 + F8_SIDE;
+        size_t matrix = b / (down * across), r0 = b / across % down * height;
+        size_t c0 = b % across * width, r1 = r0 + height, c1 = c0 + width;
         float most = 0;
         for (size_t r = r0; r < r1 && r < rows; r++)
             for (size_t k = c0; k < c1 && k < cols; k++)
@@ -241,6 +243,7 @@ static void put_coded(struct convert *c, const char *stem, uint32_t dims, const 
         [PLANE_PACKED] = {".weight_packed", ".weight_scale"}};
     static const char *const types[] = {"U32", "F8_E4M3", "I32"};
     plane_format format = c->recipe->format;
+    const char *tail = c->recipe->compressed ? ".weight_scale" : tails[format][1];
     uint64_t codes[4], planes[4];
     char name[256];
     memcpy(codes, shape, sizeof codes);
@@ -251,7 +254,7 @@ static void put_coded(struct convert *c, const char *stem, uint32_t dims, const 
     bool bare = format == PLANE_FP8 && dims == 3; /* fused ones have no ".weight" */
     snprintf(name, sizeof name, "%s%s", stem, bare ? "" : tails[format][0]);
     put(c, name, types[format], dims, codes, m->codes, m->rows * m->row_bytes);
-    snprintf(name, sizeof name, "%s%s", stem, bare ? "_scale_inv" : tails[format][1]);
+    snprintf(name, sizeof name, "%s%s", stem, bare ? "_scale_inv" : tail);
     put(c, name, c->recipe->mxfp4 ? "U8" : scale_type(c), dims, planes, m->scales,
         m->scale_rows * m->plane_row_bytes);
     if (format == PLANE_MLX && !c->recipe->mxfp4) {
@@ -568,6 +571,12 @@ static void put_tensor(struct convert *c, const damage_tensor *t)
 static json_t *quantisation(const struct convert *c)
 {
     const plane_recipe *r = c->recipe;
+    if (r->compressed)
+        return json_pack("{s:s, s:s, s:{s:{s:{s:i, s:s, s:s, s:b, s:o}}}}", "quant_method",
+                         "compressed-tensors", "format", "float-quantized", "config_groups",
+                         "group_0", "weights", "num_bits", 8, "type", "float", "strategy",
+                         r->group ? "block" : "channel", "symmetric", 1, "block_structure",
+                         r->group ? json_pack("[i,i]", (int)F8_SIDE, (int)F8_SIDE) : json_null());
     if (r->format == PLANE_FP8)
         return json_pack("{s:s, s:s, s:[i,i]}", "quant_method", "fp8", "fmt", "e4m3",
                          "weight_block_size", (int)F8_SIDE, (int)F8_SIDE);

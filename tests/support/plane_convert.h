@@ -1,5 +1,6 @@
 /* Makes a checkpoint whose scales lie in tensors of their own out of a small bf16 one: as mlx-lm
- * lays them out, with floats of 8 bits in blocks of 128, or as compressed-tensors packs integers.
+ * lays them out, with floats of 8 bits in blocks of 128 or, as compressed-tensors also has them,
+ * with a scale a row, or as that packs integers.
  *
  * Whatever goes wrong here is the test's own fault and aborts with a message.
  */
@@ -21,6 +22,7 @@ typedef struct plane_recipe {
     bool routers;        /* MLX: routers and their like are quantised too, to 8 bits */
     bool prefix;         /* MLX: "language_model." before all names */
     bool split_kv;       /* MLX, DeepSeek: kv_b_proj as embed_q and unembed_out */
+    bool compressed;     /* FP8: as compressed-tensors; group 0: a scale a row, else blocks */
     bool fused;          /* FP8: gate_up_proj and down_proj of all experts in one tensor each */
     const char *skip;    /* the tensor that is left out, by its name in the file */
     const char *config;  /* members that are set in config.json, a JSON object */
