@@ -312,6 +312,11 @@ static void packed_integers(void **state)
     PACKED("\"format\": \"float-quantized\", \"config_groups\": {\"group_0\": "                    \
            "{\"weights\": {\"type\": \"float\", \"num_bits\": 8, " member "}}}")
 
+/* Each group says its own format. */
+#define MIXED(format)                                                                              \
+    PACKED("\"format\": \"mixed-precision\", \"config_groups\": {\"group_0\": "                    \
+           "{\"format\": \"" format "\"}}")
+
 static void floats_of_compressed_tensors(void **state)
 {
     (void)state;
@@ -334,6 +339,9 @@ static void floats_of_compressed_tensors(void **state)
         {.config = FLOATS("\"num_bits\": 4"), .status = SL_EUNSUPPORTED, .file = CONFIG,
          .thing = "group_0: num_bits 4 is not 8"},
         {.config = FLOATS("\"strategy\": \"channel\""), .status = SL_OK},
+        {.config = MIXED("float-quantized"), .status = SL_OK},
+        {.config = MIXED("nvfp4-pack-quantized"), .status = SL_EUNSUPPORTED, .file = CONFIG,
+         .thing = "group_0: format nvfp4-pack-quantized is not supported"},
     };
     EXPECT_ALL(QWEN3, &r, list);
 }

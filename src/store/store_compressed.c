@@ -4,6 +4,7 @@
  *     pack-quantized    integers of 4 or 8 bits, 32 bits to a word, with a scale for each group of
  *                       a row or for the row, and no zero points
  *     float-quantized   floats of 8 bits (E4M3), with a scale for the row or for 128 x 128
+ *     mixed-precision   each group of modules says its own
  */
 #include <string.h>
 
@@ -152,9 +153,11 @@ static sl_status check_tensors(const sl__store *s, sl_error *err)
 sl_status sl__compressed_check(const sl__store *store, sl_error *err)
 {
     const json_t *config = sl__config_find(&store->config, "quantization_config");
+    static const char *const all[] = {"pack-quantized", "float-quantized", "mixed-precision",
+                                      "dense", NULL};
     const char *name;
     json_t *group;
-    SL_TRY(check_text(store, config, "", "format", formats, err));
+    SL_TRY(check_text(store, config, "", "format", all, err));
     json_object_foreach(json_object_get(config, "config_groups"), name, group)
     {
         SL_TRY(check_group(store, config, group, name, err));
