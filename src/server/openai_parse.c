@@ -11,14 +11,30 @@
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
-/* {"id", "type", "function": {"name", "arguments"}}: arguments come as the text of a JSON object,
- * and templates want the object. */
+/* Arguments come as the text of a JSON object, and templates want the object. No text is none; what
+ * a model wrote wrongly stays as it is. New reference; NULL: no memory. */
+static json_t *arguments_of(json_t *given)
+{
+    static const char blank[] = " \t\r\n";
+    if (!given || json_is_null(given)) return json_object();
+    if (json_is_object(given)) return json_incref(given);
+    const char *text = json_string_value(given);
+    const size_t size = json_string_length(given);
+    if (strspn(text, blank) == size) return json_object();
+    json_t *read = json_loadb(text, size, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    if (json_is_object(read)) return read;
+    bool none = json_is_null(read);
+    json_decref(read);
+    return none ? json_object() : json_incref(given);
+}
+
+/* {"id", "type", "function": {"name", "arguments"}} */
 static sl_status parse_call(const json_t *call, const char *where, json_t **out, sl_error *err)
 {
     const json_t *function = json_object_get(call, "function");
     const json_t *name = json_object_get(function, "name");
-    json_t *given = json_object_get(function, "arguments"), *arguments = NULL;
-    const json_t *id = json_object_get(call, "id");
+    json_t *given = api_member(function, "arguments");
+    const json_t *id = api_member(call, "id");
     if (!json_is_string(name)) {
         return SL_FAIL(err, SL_EINVAL, "%s.function.name: expected a string", where);
     }
@@ -28,18 +44,8 @@ static sl_status parse_call(const json_t *call, const char *where, json_t **out,
     if (given && !json_is_string(given) && !json_is_object(given)) {
         return SL_FAIL(err, SL_EINVAL, "%s.function.arguments: expected a string", where);
     }
-    if (json_is_string(given)) {
-        arguments = json_loadb(json_string_value(given), json_string_length(given),
-                               JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
-        if (!json_is_object(arguments)) { /* what a model wrote wrongly stays as it is */
-            json_decref(arguments);
-            arguments = json_incref(given);
-        }
-    } else {
-        arguments = given ? json_incref(given) : json_object();
-    }
     *out = json_pack("{s:s, s:s, s:{s:O, s:o}}", "id", id ? json_string_value(id) : "", "type",
-                     "function", "function", "name", name, "arguments", arguments);
+                     "function", "function", "name", name, "arguments", arguments_of(given));
     return *out ? SL_OK : SL_FAIL_NOMEM(err, where);
 }
 

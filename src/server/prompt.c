@@ -25,9 +25,62 @@ static sl_status render(const api_model *model, const api_request *r, bool answe
     char *json = vars ? json_dumps(vars, JSON_COMPACT) : NULL;
     json_decref(vars);
     if (!json) return SL_FAIL_NOMEM(err, "messages");
-    sl_status status =
-        sl_template_prompt(model->tmpl, model->tok, json, strlen(json), prompt, err);
+    sl_status status = sl_template_prompt(model->tmpl, model->tok, json, strlen(json), prompt, err);
     free(json);
+    return status;
+}
+
+/* ---- arguments of calls ---------------------------------------------------------------------- */
+
+/* The arguments of a call as text, or as an object: an empty one where the text is of none. New
+ * reference; NULL: no memory. */
+static json_t *arguments_as(json_t *arguments, bool text)
+{
+    if (json_is_string(arguments) == text) return json_incref(arguments);
+    if (!text) {
+        json_t *object = json_loadb(json_string_value(arguments), json_string_length(arguments),
+                                    JSON_ALLOW_NUL, NULL);
+        if (json_is_object(object)) return object;
+        json_decref(object);
+        return json_object();
+    }
+    char *dump = json_dumps(arguments, 0);
+    json_t *value = dump ? json_string(dump) : NULL;
+    free(dump);
+    return value;
+}
+
+/* Of all calls; *count: how many there are. */
+static sl_status set_arguments(const json_t *messages, bool text, size_t *count, sl_error *err)
+{
+    *count = 0;
+    for (size_t i = 0; i < json_array_size(messages); i++) {
+        const json_t *calls = json_object_get(json_array_get(messages, i), "tool_calls");
+        for (size_t k = 0; k < json_array_size(calls); k++) {
+            json_t *function = json_object_get(json_array_get(calls, k), "function");
+            json_t *value = arguments_as(json_object_get(function, "arguments"), text);
+            if (json_object_set_new(function, "arguments", value) != 0) {
+                return SL_FAIL_NOMEM(err, "messages");
+            }
+            ++*count;
+        }
+    }
+    return SL_OK;
+}
+
+/* Most templates take the arguments of a call as an object, some as its text, and what is no object
+ * fails in the middle of many. A conversation that has such a call in it can go on all the same. */
+static sl_status render_prompt(const api_model *model, const api_request *r, sl_prompt *prompt,
+                               sl_error *err)
+{
+    static const bool as_text[] = {true, false};
+    sl_status status = render(model, r, true, prompt, err);
+    for (size_t i = 0; status != SL_OK && i < sizeof as_text / sizeof as_text[0]; i++) {
+        size_t count;
+        sl_error ignored = {0};
+        if (set_arguments(r->messages, as_text[i], &count, &ignored) != SL_OK || count == 0) break;
+        if (render(model, r, true, prompt, &ignored) == SL_OK) return SL_OK;
+    }
     return status;
 }
 
@@ -53,7 +106,7 @@ static sl_status prepare_chat(const api_model *model, api_request *r, job *j, sl
 {
     sl_prompt prompt;
     if (!model->tmpl) return SL_FAIL(err, SL_EINVAL, "this model has no chat template");
-    SL_TRY(render(model, r, true, &prompt, err));
+    SL_TRY(render_prompt(model, r, &prompt, err));
     r->options.thinking = prompt.thinking;
     j->ids = prompt.ids;
     j->count = prompt.count;

@@ -117,6 +117,30 @@ def wrong_messages(s):
     refuse(s, COMPLETE, b"\0\1\2", "body")
 
 
+def prompt_of(s, call):
+    """The tokens of a conversation with this call in it; a tool has answered it."""
+    messages = HELLO + [{"role": "assistant", "content": None, "tool_calls": [call]},
+                        {"role": "tool", "tool_call_id": "a", "content": "done"}]
+    status, answer = s.post(CHAT, {"messages": messages, "max_tokens": 1})
+    expect(status == 200, f"{call}: {answer}")
+    return answer["usage"]["prompt_tokens"] if status == 200 else 0
+
+
+def odd_arguments(s):
+    """What a model wrote as arguments goes into the next request, whatever it is: a conversation
+    must be able to go on."""
+    def tokens_of(arguments, id_="a"):
+        return prompt_of(s, {"id": id_, "type": "function",
+                             "function": {"name": "look", "arguments": arguments}})
+    none = tokens_of("{}")
+    for empty in ("", " \n", "null", None, {}):
+        expect(tokens_of(empty) == none, f"arguments {empty!r} are not none")
+    expect(tokens_of('{"a": 1}') > none, "arguments are lost")
+    expect(tokens_of("{}", None) == none, "a call without an id")
+    for broken in ('{"a":', "[]", "5", '"x"', '{"a": 1, "a": 2}', '{"a": "\\ud800"}'):
+        expect(tokens_of(broken) >= none, f"arguments {broken!r}")
+
+
 def wrong_anthropic(s):
     use = {"type": "tool_use", "id": "a", "name": "b", "input": {}}
     wrong = [
@@ -315,7 +339,8 @@ def leaving(program):
 def main():
     program = sys.argv[1]
     with Server(program, ["--ctx", "1024", "--parallel", "2"]) as s:
-        for part in (wrong_options, wrong_messages, wrong_anthropic, paths, tokens, large, sites):
+        for part in (wrong_options, wrong_messages, odd_arguments, wrong_anthropic, paths, tokens,
+                     large, sites):
             part(s)
     for part in (with_key, starting, queue, leaving):
         part(program)
