@@ -40,6 +40,7 @@ typedef struct api_request {
     bool must_call;  /* a tool, */
     char *call_name; /* of this name; NULL: any; owned */
     bool one_call;   /* at most one */
+    bool too_long;   /* what api_prepare failed for: the context does not hold the prompt */
 } api_request;
 void api_request_free(api_request *r);
 

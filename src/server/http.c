@@ -62,8 +62,8 @@ void exchange_error(exchange *x, unsigned status, const char *message)
                                 "message", api_line(message)));
     } else {
         exchange_json(x, status,
-                      json_pack("{s:{s:o, s:s, s:n, s:n}}", "error", "message", api_line(message),
-                                "type", type, "param", "code"));
+                      json_pack("{s:{s:o, s:s, s:n, s:s?}}", "error", "message", api_line(message),
+                                "type", type, "param", "code", x->code));
     }
 }
 

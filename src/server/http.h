@@ -47,6 +47,7 @@ struct exchange {
     const void *fixed; /* instead of bytes: static ones */
     size_t fixed_size;
     const char *allow; /* with 405: the method that the path is for */
+    const char *code;  /* of an error, as OpenAI's API has them; static; NULL: none */
 };
 
 /* The route of a request; a route whose path ends with a slash is that of all paths below it. NULL:

@@ -143,10 +143,12 @@ sl_status api_prepare(const api_model *model, api_request *r, job *j, sl_error *
 {
     SL_TRY(api_prompt(model, r, j, err));
     if (j->count == 0) return SL_FAIL(err, SL_EINVAL, "prompt: it has no tokens");
-    if (j->count >= model->context_tokens) {
+    r->too_long = j->count >= model->context_tokens;
+    if (r->too_long) { /* the words that clients of either API look for */
         return SL_FAIL(err, SL_EINVAL,
-                       "%s: %zu tokens are more than the context of %u holds beside an answer",
-                       r->messages ? "messages" : "prompt", j->count, model->context_tokens);
+                       "prompt is too long: %zu tokens > %u maximum (this model's maximum context "
+                       "length is %u tokens, the answer among them)",
+                       j->count, model->context_tokens - 1, model->context_tokens);
     }
     j->stops = r->stops;
     r->stops = NULL;

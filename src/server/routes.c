@@ -67,6 +67,7 @@ static void generate(exchange *x, parse_fn parse, const reply_form *form)
     sl_status status = parse_body(x, &body, &err);
     if (status == SL_OK) status = make_job(x, body, parse, form, &request, &err);
     x->streaming = request.stream;
+    if (request.too_long) x->code = "context_length_exceeded";
     json_decref(body);
     api_request_free(&request);
     scheduler_answer answer = SCHEDULER_TAKEN;

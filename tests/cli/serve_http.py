@@ -223,7 +223,15 @@ def large(s):
             c.recv(4096)
     long = {"prompt": "word " * 5000, "max_tokens": 4}
     for stream in (False, True):
-        refuse(s, COMPLETE, long | {"stream": stream}, "context of 1024")
+        refuse(s, COMPLETE, long | {"stream": stream}, "context length is 1024")
+    # What clients look for, to shorten a conversation and try again.
+    long = {"messages": [{"role": "user", "content": "word " * 5000}], "max_tokens": 4}
+    status, answer = s.post(CHAT, long)
+    expect(status == 400 and answer["error"]["code"] == "context_length_exceeded",
+           f"too long: {answer}")
+    refuse(s, CHAT, long, "this model's maximum context length is 1024 tokens")
+    refuse(s, MESSAGES, long, "prompt is too long: 5013 tokens > 1023 maximum")
+    expect(s.post(CHAT, {"messages": 5})[1]["error"]["code"] is None, "another error has its code")
     status, answer = s.post(COMPLETE, {"prompt": "x " * 400, "max_tokens": 4000, "temperature": 0})
     total = answer["usage"]["total_tokens"]
     expect(total <= 1025 and answer["choices"][0]["finish_reason"] in ("length", "stop"),
