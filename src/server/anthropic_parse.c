@@ -42,10 +42,13 @@ static json_t *texts_of(const json_t *blocks, const char *type, const char *key)
     return value;
 }
 
-/* A call that the model made earlier. */
-static sl_status check_use(const json_t *block, const char *where, size_t i, sl_error *err)
+/* A text, or a call that the model made earlier. */
+static sl_status check_block(const json_t *block, const char *where, size_t i, sl_error *err)
 {
     static const char *const keys[] = {"id", "name"};
+    if (is_type(block, "text") && !json_is_string(json_object_get(block, "text"))) {
+        return SL_FAIL(err, SL_EINVAL, "%s[%zu].text: expected a string", where, i);
+    }
     if (!is_type(block, "tool_use")) return SL_OK;
     for (size_t k = 0; k < sizeof keys / sizeof keys[0]; k++) {
         if (json_is_string(json_object_get(block, keys[k]))) continue;
@@ -63,7 +66,7 @@ static sl_status check_blocks(const json_t *blocks, bool user, const char *where
                      (user ? is_type(block, "tool_result")
                            : is_type(block, "tool_use") || is_type(block, "thinking") ||
                                  is_type(block, "redacted_thinking"));
-        if (known) SL_TRY(check_use(block, where, i, err));
+        if (known) SL_TRY(check_block(block, where, i, err));
         if (known) continue;
         const char *type = json_string_value(json_object_get(block, "type"));
         return SL_FAIL(err, SL_EINVAL, "%s[%zu]: blocks of type %.40s are not supported here",
@@ -102,9 +105,10 @@ static sl_status add_user(json_t *messages, const json_t *content, const char *w
         return add_message(messages, "user", text) ? SL_OK : SL_FAIL_NOMEM(err, where);
     }
     SL_TRY(check_blocks(content, true, where, err));
+    const size_t before = json_array_size(messages);
     SL_TRY(add_results(messages, content, where, err));
     text = texts_of(content, "text", "text");
-    if (text && json_string_length(text) == 0 && json_array_size(content) > 0) {
+    if (text && json_string_length(text) == 0 && json_array_size(messages) > before) {
         json_decref(text); /* results alone */
         return SL_OK;
     }
@@ -232,7 +236,14 @@ static sl_status parse_tools(const json_t *body, api_request *r, sl_error *err)
         json_t *schema = json_object_get(tool, "input_schema");
         const char *name = json_string_value(json_object_get(tool, "name"));
         const char *text = json_string_value(json_object_get(tool, "description"));
+        const char *type = json_string_value(json_object_get(tool, "type"));
         if (!name) return SL_FAIL(err, SL_EINVAL, "tools[%zu].name: expected a string", i);
+        if (!schema && type && strcmp(type, "custom") != 0) {
+            return SL_FAIL(err, SL_EINVAL,
+                           "tools[%zu].type: %.60s is not supported: there are tools with an "
+                           "input_schema alone",
+                           i, type);
+        }
         if (!json_is_object(schema)) {
             return SL_FAIL(err, SL_EINVAL, "tools[%zu].input_schema: expected an object", i);
         }
@@ -268,12 +279,26 @@ sl_status anthropic_parse_prompt(const json_t *body, api_request *r, sl_error *e
     return parse_thinking(body, r, err);
 }
 
+/* An answer begins anew: it cannot go on with what the request puts into its mouth. */
+static sl_status check_last(const json_t *body, sl_error *err)
+{
+    const json_t *given = json_object_get(body, "messages");
+    const size_t last = json_array_size(given) - 1;
+    const char *role = json_string_value(json_object_get(json_array_get(given, last), "role"));
+    if (strcmp(role, "user") == 0) return SL_OK;
+    return SL_FAIL(err, SL_EINVAL,
+                   "messages[%zu]: the last message must be the user's: going on with a given "
+                   "answer is not supported",
+                   last);
+}
+
 sl_status anthropic_parse(const api_model *model, const json_t *body, api_request *r, sl_error *err)
 {
     static const char *const refused[] = {"output_format", "mcp_servers", NULL};
     uint64_t limit = 0;
     bool given;
     SL_TRY(anthropic_parse_prompt(body, r, err));
+    SL_TRY(check_last(body, err));
     SL_TRY(api_refuse(body, refused, err));
     SL_TRY(parse_format(body, r, err));
     sl_generation_options_default(&r->options);

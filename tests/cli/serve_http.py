@@ -148,6 +148,12 @@ def wrong_anthropic(s):
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "system", "content": "x"}]}, "role"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "image"),
+        ({"messages": HELLO + [{"role": "user", "content": [{"type": "text"}]}]},
+         "messages[1].content[0].text: expected a string"),
+        ({"messages": HELLO + [{"role": "assistant", "content": [{"type": "text", "text": 5}]}]},
+         "messages[1].content[0].text: expected a string"),
+        ({"messages": HELLO + [{"role": "assistant", "content": "Sure, "}]}, "messages[1]: "),
+        ({"tools": [{"type": "web_search_20250305", "name": "x"}]}, "web_search_20250305"),
         ({"messages": [{"role": "user", "content": [use]}]}, "tool_use"),
         ({"messages": [{"role": "assistant", "content": [use | {"id": 5}]}]}, ".id"),
         ({"messages": [{"role": "assistant", "content": [use | {"input": 5}]}]}, ".input"),
@@ -163,6 +169,21 @@ def wrong_anthropic(s):
         refuse(s, MESSAGES, {"messages": HELLO, "max_tokens": 4} | change, words)
     status, answer = s.post(MESSAGES + "/count_tokens", {"model": "x", "messages": HELLO})
     expect(status == 200 and answer["input_tokens"] > 3, f"count_tokens: {answer}")
+
+
+def anthropic_prompts(s):
+    """What of a request is in the prompt, by its length."""
+    def tokens_of(messages, **more):
+        body = {"model": "x", "messages": messages} | more
+        status, answer = s.post(MESSAGES + "/count_tokens", body)
+        expect(status == 200, f"count_tokens {body}: {answer}")
+        return answer.get("input_tokens")
+    once = tokens_of(HELLO)
+    for empty in ("", [], [{"type": "text", "text": ""}]):
+        turn = {"role": "user", "content": empty}
+        expect(tokens_of(HELLO + [turn]) > once, f"an empty message is left out: {empty}")
+    said = [{"role": "assistant", "content": "Hi"}]
+    expect(tokens_of(HELLO + said) > once, "a conversation that ends with an answer is counted")
 
 
 # ---- protocol ------------------------------------------------------------------------------------
@@ -347,8 +368,8 @@ def leaving(program):
 def main():
     program = sys.argv[1]
     with Server(program, ["--ctx", "1024", "--parallel", "2"]) as s:
-        for part in (wrong_options, wrong_messages, odd_arguments, wrong_anthropic, paths, tokens,
-                     large, sites):
+        for part in (wrong_options, wrong_messages, odd_arguments, wrong_anthropic,
+                     anthropic_prompts, paths, tokens, large, sites):
             part(s)
     for part in (with_key, starting, queue, leaving):
         part(program)
