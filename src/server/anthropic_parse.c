@@ -150,22 +150,42 @@ static sl_status add_assistant(json_t *messages, const json_t *content, const ch
     return made ? SL_OK : SL_FAIL_NOMEM(err, where);
 }
 
+/* What Claude Code tells Anthropic in front of the system's text. It is another in each request: no
+ * prompt would begin like the one before, and all of it would be read again. */
+static bool is_for_billing(const json_t *block)
+{
+    static const char front[] = "x-anthropic-billing-header:";
+    const char *text = json_string_value(json_object_get(block, "text"));
+    return text && strncmp(text, front, sizeof front - 1) == 0;
+}
+
+static sl_status add_system(json_t *messages, const json_t *system, sl_error *err)
+{
+    json_t *text, *read = json_copy((json_t *)system);
+    bool billing = is_for_billing(json_array_get(system, 0));
+    if (!read || (billing && json_array_remove(read, 0) != 0)) {
+        json_decref(read);
+        return SL_FAIL_NOMEM(err, "system");
+    }
+    bool none = json_is_array(read) && json_array_size(read) == 0;
+    sl_status status = none ? SL_OK : api_text(read, "system", &text, err);
+    json_decref(read);
+    if (none || status != SL_OK) return status;
+    return add_message(messages, "system", text) ? SL_OK : SL_FAIL_NOMEM(err, "system");
+}
+
 static sl_status parse_messages(const json_t *body, api_request *r, sl_error *err)
 {
     const json_t *given = json_object_get(body, "messages");
     const json_t *system = json_object_get(body, "system");
     size_t count = json_array_size(given);
-    json_t *text;
     if (!json_is_array(given) || count == 0 || count > MESSAGES_MAX) {
         return SL_FAIL(err, SL_EINVAL, "messages: expected an array of 1 to %u messages",
                        MESSAGES_MAX);
     }
     r->messages = json_array();
     if (!r->messages) return SL_FAIL_NOMEM(err, "messages");
-    if (system && !json_is_null(system)) {
-        SL_TRY(api_text(system, "system", &text, err));
-        if (!add_message(r->messages, "system", text)) return SL_FAIL_NOMEM(err, "system");
-    }
+    if (system && !json_is_null(system)) SL_TRY(add_system(r->messages, system, err));
     for (size_t i = 0; i < count; i++) {
         const json_t *message = json_array_get(given, i);
         const json_t *content = json_object_get(message, "content");

@@ -184,6 +184,15 @@ def anthropic_prompts(s):
         expect(tokens_of(HELLO + [turn]) > once, f"an empty message is left out: {empty}")
     said = [{"role": "assistant", "content": "Hi"}]
     expect(tokens_of(HELLO + said) > once, "a conversation that ends with an answer is counted")
+    # Claude Code's first block is another in each request, and is not for the model.
+    def system(changing):
+        return [{"type": "text", "text": "x-anthropic-billing-header: cch=" + changing},
+                {"type": "text", "text": "You are a sailor."}]
+    plain = tokens_of(HELLO, system="You are a sailor.")
+    expect(plain > once, "the system's text is left out")
+    for changing in ("0", "1234567890abcdef"):
+        expect(tokens_of(HELLO, system=system(changing)) == plain, "a billing header is read")
+    expect(tokens_of(HELLO, system=system("0")[:1]) == once, "a billing header alone")
 
 
 # ---- protocol ------------------------------------------------------------------------------------
