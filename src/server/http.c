@@ -20,6 +20,7 @@
 #define IDLE_SECONDS     120u
 #define THREADS          4u                     /* so that a long prompt holds up few others */
 #define SUNK_BYTES       ((uint64_t)256 << 20)  /* of a refused body, read so that it can be said */
+#define WHY_BYTES        320u                   /* of a message */
 #define FAREWELL_NS      ((uint64_t)2000000000) /* for the last bytes of answers, at the end */
 
 /* ---- answers --------------------------------------------------------------------------------- */
@@ -110,19 +111,27 @@ static bool names_loopback(const char *host)
 }
 
 /* A page of another site must not use the server through its reader's browser: neither under a name
- * that was made to lead here, nor with requests that browsers send without asking. */
-static bool may_ask(const exchange *x)
+ * that was made to lead here, nor with requests that browsers send without asking. False: why not.
+ */
+static bool may_ask(const exchange *x, char why[WHY_BYTES])
 {
     const sl__server *s = x->server;
     const char *host = header(x, "Host"), *origin = header(x, "Origin");
-    if (s->loopback && !s->opt.api_key && host && !names_loopback(host)) return false;
+    if (s->loopback && !s->opt.api_key && host && !names_loopback(host)) {
+        snprintf(why, WHY_BYTES,
+                 "Host: %.100s: not a name of this machine's own; with --api-key any will do",
+                 host);
+        return false;
+    }
     if (!origin) return true;
     if (s->opt.cors && (strcmp(s->opt.cors, "*") == 0 || strcmp(s->opt.cors, origin) == 0)) {
         return true;
     }
-    if (strcmp(origin, "null") == 0) return false;
-    const char *name = strstr(origin, "://");
-    return name && host && strcasecmp(name + 3, host) == 0;
+    const char *name = strcmp(origin, "null") == 0 ? NULL : strstr(origin, "://");
+    if (name && host && strcasecmp(name + 3, host) == 0) return true;
+    snprintf(why, WHY_BYTES, "pages of %.100s may not use this server; --cors %.100s lets them",
+             origin, origin);
+    return false;
 }
 
 /* ---- a request ------------------------------------------------------------------------------- */
@@ -144,10 +153,11 @@ static void no_route(exchange *x, const char *method, const char *path)
 static void admit(exchange *x, const char *method, const char *path)
 {
     const char *length = header(x, "Content-Length");
+    char why[WHY_BYTES];
     x->route = route_find(method, path, &x->allow);
     x->anthropic = strncmp(path, "/v1/messages", 12) == 0 || header(x, "anthropic-version");
-    if (!may_ask(x)) {
-        exchange_error(x, MHD_HTTP_FORBIDDEN, "requests from this site are not allowed");
+    if (!may_ask(x, why)) {
+        exchange_error(x, MHD_HTTP_FORBIDDEN, why);
     } else if (strcmp(method, "OPTIONS") == 0 && x->server->opt.cors) {
         x->status = MHD_HTTP_NO_CONTENT;
     } else if (!x->route) {

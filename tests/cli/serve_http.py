@@ -280,6 +280,11 @@ def sites(s):
     for origin in ("http://evil.example", "null", "http://localhost.evil", "x", ""):
         expect(status({"Host": own, "Origin": origin}) == 403, f"Origin: {origin} is answered")
     expect(status({"Host": own, "Origin": f"http://{own}"}) == 200, "the own page is refused")
+    # Who is refused by mistake is told what would help.
+    refuse(s, "/v1/models", None, "host.docker.internal:5: not a name of this machine's own; with "
+           "--api-key", 403, {"Host": "host.docker.internal:5"}, "GET")
+    refuse(s, "/v1/models", None, "pages of app://notes may not use this server; --cors "
+           "app://notes lets", 403, {"Host": own, "Origin": "app://notes"}, "GET")
 
 
 def with_key(program):
