@@ -30,7 +30,7 @@ typedef struct serve {
     sl__server *server;
 } serve;
 
-/* The last part of a path, without what may follow a dot. */
+/* The last part of a path. */
 static const char *name_of(const char *path, char *out, size_t size)
 {
     const char *end = path + strlen(path);
@@ -86,6 +86,7 @@ static void choose_prefixes(serve *s)
         o->prefix_memory_bytes = memory && part < PREFIX_MEMORY ? part : PREFIX_MEMORY;
     }
     if (!o->prefix_disk_bytes) o->prefix_disk_bytes = PREFIX_DISK;
+    o->prefixes_asked = o->prefixes != NULL;
     if (!o->prefixes && cli_cache_folder(s->folder, "prompts")) o->prefixes = s->folder;
     s->engine_options.engine.prefix_bytes = o->prefix_memory_bytes;
 }

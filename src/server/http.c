@@ -358,12 +358,21 @@ static sl_status listen_on(sl__server *s, sl_error *err)
 static sl_status open_prefixes(sl__server *s, sl_error *err)
 {
     const sl__server_options *opt = &s->opt;
-    const sl_prefix_cache_options prefixes = {.folder = opt->prefixes,
-                                              .memory_bytes = opt->prefix_memory_bytes,
-                                              .disk_bytes = opt->prefix_disk_bytes,
-                                              .message = opt->log,
-                                              .message_ctx = opt->log_ctx};
+    sl_prefix_cache_options prefixes = {.folder = opt->prefixes,
+                                        .memory_bytes = opt->prefix_memory_bytes,
+                                        .disk_bytes = opt->prefix_disk_bytes,
+                                        .message = opt->log,
+                                        .message_ctx = opt->log_ctx};
     if (!opt->prefix_memory_bytes && !(opt->prefixes && opt->prefix_disk_bytes)) return SL_OK;
+    if (!opt->prefixes || opt->prefixes_asked) {
+        return sl_prefix_cache_open(&s->prefixes, s->engine, &prefixes, err);
+    }
+    sl_error why = {0};
+    if (sl_prefix_cache_open(&s->prefixes, s->engine, &prefixes, &why) == SL_OK) return SL_OK;
+    sl_error line = {0}; /* another server of the model has it, or it cannot be written */
+    sl__fail(&line, SL_EIO, "prompts are kept in memory alone: %s", why.message);
+    if (opt->log) opt->log(opt->log_ctx, line.message);
+    prefixes.folder = NULL;
     return sl_prefix_cache_open(&s->prefixes, s->engine, &prefixes, err);
 }
 

@@ -23,6 +23,7 @@ typedef struct sl__server_options {
     uint32_t max_tokens; /* of an answer, where a request says nothing; 0: what the context holds */
     const sl_vocabulary *words; /* the tokenizer's, for grammars; NULL: there are none */
     const char *prefixes;       /* folder that keeps prompts across restarts; NULL: memory alone */
+    bool prefixes_asked;        /* for by name; else there is memory alone where it cannot be had */
     uint64_t prefix_memory_bytes, prefix_disk_bytes; /* both 0: nothing is kept */
     /* Told of what the operator should know, one line, from any thread; may be NULL. */
     void (*log)(void *ctx, const char *line);

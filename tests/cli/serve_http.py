@@ -322,6 +322,20 @@ def starting(program):
         expect(r.returncode == 1 and "cannot listen" in r.stderr, f"a port in use: {r.stderr}")
 
 
+def kept_prompts(program):
+    """Nobody asked for the folder of prompts in the cache: a server goes on without it."""
+    with Server(program) as first:
+        with Server(program, env={"XDG_CACHE_HOME": first.cache.name}) as second:
+            said = [line for line in second.said if "in memory alone" in line]
+            expect(len(said) == 1 and "another cache" in said[0], f"the folder: {second.said}")
+            status, answer = second.post(CHAT, {"messages": HELLO, "max_tokens": 1})
+            expect(status == 200, f"the second server: {answer}")
+        folder = first.cache.name + "/sluice/prompts"
+        r = subprocess.run([program, "serve", DEMO, "--port", "0", "--prefix-folder", folder],
+                           text=True, stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
+        expect(r.returncode == 1 and "another cache" in r.stderr, f"named: {r.stderr}")
+
+
 # ---- the queue -----------------------------------------------------------------------------------
 
 def until(truth, what):
@@ -385,7 +399,7 @@ def main():
         for part in (wrong_options, wrong_messages, odd_arguments, wrong_anthropic,
                      anthropic_prompts, paths, tokens, large, sites):
             part(s)
-    for part in (with_key, starting, queue, leaving):
+    for part in (with_key, starting, kept_prompts, queue, leaving):
         part(program)
     finish()
 

@@ -24,7 +24,7 @@ class Server:
         self.stopped = None
         self.headers = {} # sent with every request
         self.cache = tempfile.TemporaryDirectory(prefix="sluice-serve.")
-        environment = dict(os.environ, XDG_CACHE_HOME=self.cache.name, **(env or {}))
+        environment = dict(os.environ) | {"XDG_CACHE_HOME": self.cache.name} | (env or {})
         environment.pop("SLUICE_API_KEY", None)
         command = [program, "serve", model, "--port", "0", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
