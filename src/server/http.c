@@ -11,8 +11,11 @@
 
 #include "base/clock.h"
 #include "base/fail.h"
+#include "base/sysmem.h"
 
 #define BODY_BYTES       ((uint64_t)32 << 20)
+#define BODIES           2u /* as large as they may be, that are held at a time; small ones apart */
+#define SMALL_BYTES      ((uint64_t)1 << 20)
 #define ANSWER_BYTES     ((size_t)64 << 20) /* that may wait for a client that does not read */
 #define QUEUE            64u
 #define CONNECTIONS      256u
@@ -169,6 +172,22 @@ static void admit(exchange *x, const char *method, const char *path)
     }
 }
 
+static void free_body(exchange *x)
+{
+    sl__buffer_free(&x->body);
+    atomic_fetch_sub(&x->server->body_bytes, x->held_bytes);
+    x->held_bytes = 0;
+}
+
+/* Counts a piece of a body among those of all; false: there are too many. */
+static bool hold_body(exchange *x, size_t size)
+{
+    sl__server *s = x->server;
+    if (x->body_bytes <= SMALL_BYTES) return true;
+    x->held_bytes += size;
+    return atomic_fetch_add(&s->body_bytes, size) + size <= BODIES * s->opt.body_bytes;
+}
+
 /* A piece of the body; false: it is time to hang up. */
 static bool take_body(exchange *x, const char *data, size_t size)
 {
@@ -176,10 +195,12 @@ static bool take_body(exchange *x, const char *data, size_t size)
     if (x->status) return x->body_bytes <= x->server->opt.body_bytes + SUNK_BYTES;
     if (x->body_bytes > x->server->opt.body_bytes) {
         exchange_error(x, MHD_HTTP_CONTENT_TOO_LARGE, "the body is too large");
+    } else if (!hold_body(x, size)) {
+        exchange_error(x, MHD_HTTP_SERVICE_UNAVAILABLE, "too many large bodies come at once");
     } else if (!sl__buffer_append(&x->body, data, size)) {
         exchange_error(x, MHD_HTTP_SERVICE_UNAVAILABLE, "out of memory");
     }
-    if (x->status) sl__buffer_free(&x->body);
+    if (x->status) free_body(x);
     return true;
 }
 
@@ -276,7 +297,8 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
         x->started = true;
         x->path = path;
         if (!x->status) x->route->answer(x);
-        sl__buffer_free(&x->body);
+        free_body(x);
+        if (x->body_bytes > SMALL_BYTES) sl__mem_trim(); /* what parsing took is many times that */
     }
     return respond(x);
 }
@@ -293,7 +315,7 @@ static void on_end(void *ctx, struct MHD_Connection *connection, void **state,
     if (x->out) stream_break(x->out);
     job_release(x->j);
     stream_release(x->out);
-    sl__buffer_free(&x->body);
+    free_body(x);
     sl__buffer_free(&x->bytes);
     atomic_fetch_sub(&x->server->exchanges, 1);
     free(x);

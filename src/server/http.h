@@ -16,7 +16,8 @@ struct sl__server {
     struct MHD_Daemon *daemon;
     uint16_t port;
     bool loopback;
-    atomic_uint exchanges; /* that have begun and not ended */
+    atomic_uint exchanges;    /* that have begun and not ended */
+    atomic_ullong body_bytes; /* of bodies that are held, all together */
 };
 
 typedef struct exchange exchange;
@@ -35,6 +36,7 @@ struct exchange {
     bool anthropic;     /* errors are in the form of that API */
     sl__buffer body;
     uint64_t body_bytes; /* that came, kept or not */
+    uint64_t held_bytes; /* of them, of those that count for all */
     bool started;
     /* What is answered: a stream that a job writes, or these bytes. */
     stream *out;

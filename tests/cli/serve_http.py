@@ -230,6 +230,23 @@ def tokens(s):
     expect(usage[0] > usage[1], f"a prompt ends at its NUL: {usage}")
 
 
+def together(s):
+    """Bodies that are large together: some are taken, the others told to come back."""
+    part, rest = b" " * (20 << 20), b" " * (10 << 20)
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n" \
+           f"Content-Length: {len(part) + len(rest)}\r\n\r\n"
+    held = [s.raw(head.encode()) for _ in range(6)]
+    for c in held:
+        c.sendall(part)
+    answers = []
+    for c in held[::-1]:
+        c.sendall(rest)
+        answers.append(c.recv(64).split()[1])
+        c.close()
+    expect(b"503" in answers and b"400" in answers, f"180 MiB of bodies at once: {answers}")
+    expect(s.ask("POST", CHAT, part)[0] == 400, "20 MiB afterwards")
+
+
 def large(s):
     status, _, data = s.ask("POST", CHAT, b" " * (33 << 20))
     expect(status == 413, f"33 MiB: {status} {data!r}")
@@ -242,6 +259,7 @@ def large(s):
             c.sendall(chunk)
         c.sendall(b"0\r\n\r\n")
         expect(b" 413 " in c.recv(64), "34 MiB in chunks")
+    together(s)
     head = b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: "
     with s.raw(head + b"x" * 200000 + b"\r\n\r\n") as c:
         expect(b" 431 " in c.recv(64), "200 kB of headers")
