@@ -17,7 +17,7 @@
 #define PREFIX_DISK        ((uint64_t)4 << 30)
 
 typedef struct serve {
-    const char *model, *name;
+    const char *model;
     cli_engine_options engine_options;
     sl__server_options options;
     uint32_t port;
@@ -30,16 +30,51 @@ typedef struct serve {
     sl__server *server;
 } serve;
 
-/* The last part of a path. */
-static const char *name_of(const char *path, char *out, size_t size)
+/* The last part of a path's first *size bytes, which become those before it. */
+static const char *cut_part(const char *path, size_t *size, size_t *part_size)
 {
-    const char *end = path + strlen(path);
-    while (end > path + 1 && end[-1] == '/')
+    size_t end = *size;
+    while (end > 1 && path[end - 1] == '/')
         end--;
-    const char *begin = end;
-    while (begin > path && begin[-1] != '/')
-        begin--;
-    snprintf(out, size, "%.*s", (int)(end - begin), begin);
+    *size = end;
+    while (*size > 0 && path[*size - 1] != '/')
+        --*size;
+    *part_size = end - *size;
+    return path + *size;
+}
+
+/* What clients call the model: its file or folder, or what it was pulled by, which the hub's cache
+ * has as ".../models--ORG--NAME/snapshots/COMMIT". */
+static const char *name_of(const char *path, char *out, size_t out_size)
+{
+    static const char front[] = "models--", between[] = "snapshots";
+    const size_t front_size = sizeof front - 1;
+    size_t left = strlen(path), size, above_size, repo_size;
+    const char *name = cut_part(path, &left, &size);
+    const char *above = cut_part(path, &left, &above_size);
+    const char *repo = cut_part(path, &left, &repo_size);
+    bool pulled = above_size == sizeof between - 1 && memcmp(above, between, above_size) == 0 &&
+                  repo_size > front_size && memcmp(repo, front, front_size) == 0;
+    if (!pulled) {
+        snprintf(out, out_size, "%.*s", (int)size, name);
+        return out;
+    }
+    snprintf(out, out_size, "%.*s", (int)(repo_size - front_size), repo + front_size);
+    char *dashes = strstr(out, "--");
+    if (dashes) {
+        *dashes = '/';
+        memmove(dashes + 1, dashes + 2, strlen(dashes + 2) + 1);
+    }
+    return out;
+}
+
+/* Where the path's last part is no name ("." and the like), that of the folder that it is. */
+static const char *find_name(const char *path, char *out, size_t out_size)
+{
+    (void)name_of(path, out, out_size);
+    char *whole = out[strspn(out, "./")] == '\0' ? realpath(path, NULL) : NULL;
+    if (whole) (void)name_of(whole, out, out_size);
+    free(whole);
     return out;
 }
 
@@ -184,7 +219,7 @@ static int run_command(const cli_call *call)
         status = cli_demo_path(demo, sizeof demo, call->program, &err);
         s.model = demo;
     }
-    if (!s.options.model) s.options.model = name_of(s.model, name, sizeof name);
+    if (!s.options.model) s.options.model = find_name(s.model, name, sizeof name);
     if (status == SL_OK) status = run_server(&s, &err);
     sl__server_stop(s.server);
     sl_engine_close(s.engine);

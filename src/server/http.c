@@ -398,6 +398,15 @@ static sl_status open_prefixes(sl__server *s, sl_error *err)
     return sl_prefix_cache_open(&s->prefixes, s->engine, &prefixes, err);
 }
 
+/* It is in every answer. */
+static sl_status check_name(const char *name, sl_error *err)
+{
+    json_t *text = json_string(name);
+    json_decref(text);
+    if (text) return SL_OK;
+    return SL_FAIL(err, SL_EINVAL, "%s: no name in UTF-8; --name gives the model another", name);
+}
+
 sl_status sl__server_start(sl__server **out, const sl__server_options *opt, sl_engine *engine,
                            const sl_template *tmpl, sl_error *err)
 {
@@ -421,7 +430,8 @@ sl_status sl__server_start(sl__server **out, const sl__server_options *opt, sl_e
                            .max_tokens = opt->max_tokens,
                            .since = (int64_t)time(NULL)};
     sl_engine_generation_defaults(engine, &s->model.defaults);
-    sl_status status = open_prefixes(s, err);
+    sl_status status = check_name(s->model.name, err);
+    if (status == SL_OK) status = open_prefixes(s, err);
     if (status == SL_OK)
         status = scheduler_create(&s->scheduler, engine, s->prefixes, s->opt.queue, err);
     if (status == SL_OK) status = listen_on(s, err);

@@ -3,9 +3,11 @@ own library alone: limits, keys, sites, wrong members, broken bodies; each refus
 the form of the API that was asked."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 from serve_server import DEMO, PATIENCE, Server, expect, finish
@@ -328,9 +330,10 @@ def starting(program):
     for options, words in ((["--host", "0.0.0.0"], "key is needed"), (["--host", "::"], "key"),
                            (["--host", "example.com"], "no numeric address"),
                            (["--api-key", ""], "API key is empty"),
+                           (["--name", b"\xff"], "--name"),
                            (["--host", "192.0.2.1", "--api-key", "x"], "cannot listen")):
         r = subprocess.run([program, "serve", DEMO, "--port", "0", *options], text=True,
-                           stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
+                           errors="replace", stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
         said = [line for line in r.stderr.splitlines() if line.startswith("sluice")]
         expect(r.returncode in (1, 2) and len(said) == 1 and words in said[0],
                f"{options}: {r.returncode} {r.stderr}")
@@ -338,6 +341,26 @@ def starting(program):
         r = subprocess.run([program, "serve", DEMO, "--port", str(s.port)], text=True,
                            stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
         expect(r.returncode == 1 and "cannot listen" in r.stderr, f"a port in use: {r.stderr}")
+
+
+def names(program):
+    """A model that was pulled has the name that it was pulled by, and "." is some folder."""
+    with tempfile.TemporaryDirectory(prefix="sluice-hub.") as hub:
+        commit = "0123456789abcdef0123456789abcdef01234567"
+        folder = os.path.join(hub, "models--Some-Org--Model-4B")
+        snapshot = os.path.join(folder, "snapshots", commit)
+        os.makedirs(os.path.dirname(snapshot))
+        os.makedirs(os.path.join(folder, "refs"))
+        os.symlink(DEMO, snapshot)
+        with open(os.path.join(folder, "refs", "main"), "w", encoding="ascii") as f:
+            f.write(commit)
+        for model, name, folder in (("Some-Org/Model-4B", "Some-Org/Model-4B", None),
+                                    (snapshot + "/", "Some-Org/Model-4B", None),
+                                    (DEMO + "//", "demo", None), (".", "demo", DEMO)):
+            with Server(program, model=model, folder=folder, env={"HF_HUB_CACHE": hub}) as s:
+                found = s.get("/v1/models")[1]["data"][0]["id"]
+                expect(found == name, f"{model} is called {found}")
+                expect(s.get("/v1/models/" + name)[0] == 200, f"/v1/models/{name}")
 
 
 def kept_prompts(program):
@@ -417,7 +440,7 @@ def main():
         for part in (wrong_options, wrong_messages, odd_arguments, wrong_anthropic,
                      anthropic_prompts, paths, tokens, large, sites):
             part(s)
-    for part in (with_key, starting, kept_prompts, queue, leaving):
+    for part in (with_key, starting, names, kept_prompts, queue, leaving):
         part(program)
     finish()
 

@@ -20,15 +20,15 @@ PATIENCE = 300  # seconds; nothing here measures time
 class Server:
     """with Server(program, ["--queue", "4"]) as s: s.post("/v1/completions", {...})"""
 
-    def __init__(self, program, options=(), model=DEMO, env=None):
+    def __init__(self, program, options=(), model=DEMO, env=None, folder=None):
         self.stopped = None
         self.headers = {} # sent with every request
         self.cache = tempfile.TemporaryDirectory(prefix="sluice-serve.")
         environment = dict(os.environ) | {"XDG_CACHE_HOME": self.cache.name} | (env or {})
         environment.pop("SLUICE_API_KEY", None)
-        command = [program, "serve", model, "--port", "0", *options]
+        command = [os.path.abspath(program), "serve", model, "--port", "0", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                        env=environment, text=True)
+                                        env=environment, text=True, cwd=folder)
         self.said = []
         for line in self.process.stderr:
             self.said.append(line)
