@@ -179,22 +179,24 @@ sl_status api_sampling(const json_t *body, sl_sampler_options *out, sl_error *er
     return SL_OK;
 }
 
-/* Appends what one part of a content says. */
+/* Appends what one part of a content says: {"type": "text", "text": …}, or a "refusal" likewise. */
 static sl_status add_part(sl__buffer *text, const json_t *part, const char *where, size_t index,
                           sl_error *err)
 {
-    const json_t *type = json_object_get(part, "type"), *said = json_object_get(part, "text");
+    const json_t *type = json_object_get(part, "type");
     if (!json_is_string(type)) {
         return SL_FAIL(err, SL_EINVAL, "%s[%zu].type: expected a string", where, index);
     }
-    if (strcmp(json_string_value(type), "text") != 0) {
+    const char *key = json_string_value(type);
+    const json_t *said = json_object_get(part, key);
+    if (strcmp(key, "text") != 0 && strcmp(key, "refusal") != 0) {
         return SL_FAIL(err, SL_EINVAL,
                        "%s[%zu]: parts of type %.40s are not supported: this model "
                        "reads text",
-                       where, index, json_string_value(type));
+                       where, index, key);
     }
     if (!json_is_string(said)) {
-        return SL_FAIL(err, SL_EINVAL, "%s[%zu].text: expected a string", where, index);
+        return SL_FAIL(err, SL_EINVAL, "%s[%zu].%s: expected a string", where, index, key);
     }
     if (!sl__buffer_append(text, json_string_value(said), json_string_length(said))) {
         return SL_FAIL_NOMEM(err, where);

@@ -139,6 +139,11 @@ def odd_arguments(s):
         expect(tokens_of(empty) == none, f"arguments {empty!r} are not none")
     expect(tokens_of('{"a": 1}') > none, "arguments are lost")
     expect(tokens_of("{}", None) == none, "a call without an id")
+    def said(content):
+        messages = HELLO + [{"role": "assistant", "content": content}] + HELLO
+        return s.post(CHAT, {"messages": messages, "max_tokens": 1})[1].get("usage")
+    expect(said([{"type": "refusal", "refusal": "I will not."}]) == said("I will not."),
+           "an answer that was a refusal")
     for broken in ('{"a":', "[]", "5", '"x"', '{"a": 1, "a": 2}', '{"a": "\\ud800"}'):
         expect(tokens_of(broken) >= none, f"arguments {broken!r}")
 
