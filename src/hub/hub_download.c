@@ -267,6 +267,17 @@ static sl_status open_item(work *w, item *it)
     return begin_sum(it, w->err);
 }
 
+/* Whether the same content is on its way under another name, whose lock this would wait for. */
+static bool comes_already(const work *w, size_t index)
+{
+    const char *digest = w->items[index].file->digest;
+    for (size_t i = w->first_open; i < index; i++) {
+        const item *it = &w->items[i];
+        if (it->state == ITEM_OPEN && strcmp(it->file->digest, digest) == 0) return true;
+    }
+    return false;
+}
+
 /* The next piece that is missing, of an open file or of one that is opened for it. False: all have
  * been asked for, or have to wait. */
 static bool find_piece(work *w, item **found, uint32_t *piece)
@@ -276,6 +287,7 @@ static bool find_piece(work *w, item **found, uint32_t *piece)
         item *it = &w->items[i];
         if (it->state == ITEM_WAITING) {
             if (open >= w->download->connections || w->status != SL_OK) return false;
+            if (comes_already(w, i)) continue;
             w->status = open_item(w, it);
             if (w->status != SL_OK) return false;
         }

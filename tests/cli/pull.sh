@@ -64,6 +64,17 @@ head -c 1000 /dev/urandom >"$root/org/one/One-BF16.gguf"
 mkdir "$root/org/parts"
 head -c 10 /dev/urandom >"$root/org/parts/P-Q8_0-00001-of-00003.gguf"
 head -c 10 /dev/urandom >"$root/org/parts/P-Q8_0-00003-of-00003.gguf"
+mkdir -p "$root/org/twice/additional_chat_templates"
+cp "$tiny"/{config.json,generation_config.json} "$root/org/twice"
+head -c $((17 * mib)) /dev/urandom >"$root/org/twice/model-00001-of-00002.safetensors"
+cp "$root/org/twice/model-00001-of-00002.safetensors" \
+    "$root/org/twice/model-00002-of-00002.safetensors"
+for name in chat_template.jinja additional_chat_templates/a.jinja additional_chat_templates/b.jinja
+do
+    printf '{{ messages }}' >"$root/org/twice/$name"
+done
+: >"$root/org/twice/empty.json"
+: >"$root/org/twice/merges.txt"
 mkdir "$root/org/nothing"
 printf 'read me\n' >"$root/org/nothing/README.md"
 for name in gated closed; do
@@ -163,6 +174,11 @@ pulls org/tiny # there: the list is asked for, and no file
 rm "$tmp/hub/models--org--tiny/snapshots/$commit/config.json"
 pulls org/tiny # a name that is missing is made again, without fetching
 expect_sent hub 0 "a missing name"
+
+fresh
+pulls org/twice # names that share their content: it comes once
+[ "$(wc -l <"$tmp/files")" = 9 ] || fail "twice: $(cat "$tmp/files")"
+[ "$(grep -c jinja "$root/log")" = 1 ] || fail "twice: $(grep jinja "$root/log")"
 
 fresh
 refuses 'org/gguf holds several GGUF models: name one, as in org/gguf:Q8_0: Q8_0 (*, IQ2_XXS (*' \
