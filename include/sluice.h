@@ -467,6 +467,9 @@ void sl_sampler_accept_prompt(sl_sampler *sampler, int32_t id);
 /* Chooses the next id from logits [vocab_size] (borrowed, not changed) and accepts it as generated.
  * SL_ENUMERIC where a logit is NaN or none is finite. Allocates nothing. */
 sl_status sl_sampler_sample(sl_sampler *sampler, const float *logits, int32_t *id, sl_error *err);
+/* Its two halves: an id that is drawn may be dropped and another one be drawn. */
+sl_status sl_sampler_draw(sl_sampler *sampler, const float *logits, int32_t *id, sl_error *err);
+void sl_sampler_accept(sl_sampler *sampler, int32_t id);
 
 /* ---- constrained decoding -------------------------------------------------------------------- */
 

@@ -146,6 +146,11 @@ void sl_sampler_accept_prompt(sl_sampler *s, int32_t id)
     mark(s, id, SEEN);
 }
 
+void sl_sampler_accept(sl_sampler *s, int32_t id)
+{
+    mark(s, id, SEEN | GENERATED);
+}
+
 /* ---- penalties and the best token ------------------------------------------------------------ */
 
 static float clamp_to_float(double x)
@@ -314,7 +319,7 @@ static int32_t draw(sl_sampler *s, const candidate *from, uint32_t count, double
     return id;
 }
 
-sl_status sl_sampler_sample(sl_sampler *s, const float *logits, int32_t *id, sl_error *err)
+sl_status sl_sampler_draw(sl_sampler *s, const float *logits, int32_t *id, sl_error *err)
 {
     const float *row = apply_penalties(s, logits);
     uint32_t best = 0;
@@ -328,6 +333,12 @@ sl_status sl_sampler_sample(sl_sampler *s, const float *logits, int32_t *id, sl_
         if (s->opt.top_p < 1.0f) kept = keep_top_p(s, count, &total);
         *id = draw(s, s->candidates + (count - kept), kept, total);
     }
-    mark(s, *id, SEEN | GENERATED);
+    return SL_OK;
+}
+
+sl_status sl_sampler_sample(sl_sampler *s, const float *logits, int32_t *id, sl_error *err)
+{
+    SL_TRY(sl_sampler_draw(s, logits, id, err));
+    sl_sampler_accept(s, *id);
     return SL_OK;
 }
