@@ -227,66 +227,6 @@ static void listed_schemas_give_valid_texts(void **state)
         check_generated(quoted(schemas[i][0]), &rng, test_fast() ? 5 : 60);
 }
 
-static void add_random(sl__buffer *out, test_rng *rng, int depth);
-
-static void add_random_object(sl__buffer *out, test_rng *rng, int depth)
-{
-    static const char *const keys[] = {"a", "ab", "abc", "\xc3\xa9", "d e", "<x>"};
-    unsigned first = test_rng_below(rng, 6), count = 1 + test_rng_below(rng, 4);
-    sl__buffer_append_str(out, "{\"type\":\"object\",\"properties\":{");
-    for (unsigned i = 0; i < count; i++) {
-        sl__buffer_printf(out, "%s\"%s\":", i ? "," : "", keys[(first + i) % 6]);
-        add_random(out, rng, depth - 1);
-    }
-    sl__buffer_append_str(out, "}");
-    if (test_rng_below(rng, 2)) sl__buffer_printf(out, ",\"required\":[\"%s\"]", keys[first]);
-    if (test_rng_below(rng, 3) == 0) {
-        sl__buffer_append_str(out, ",\"additionalProperties\":");
-        add_random(out, rng, depth - 1);
-    }
-    sl__buffer_append_str(out, "}");
-}
-
-static void add_random(sl__buffer *out, test_rng *rng, int depth)
-{
-    static const char *const leaves[] = {
-        "{\"type\":\"string\"}",
-        "{\"type\":\"integer\"}",
-        "{\"type\":[\"number\",\"null\"]}",
-        "{}",
-        "{\"type\":\"boolean\"}",
-        "{\"enum\":[\"abc\",\"a\",12,\"ab\\\"\"]}",
-        "true",
-        "{\"const\":\"\xe2\x82\xac\"}",
-    };
-    unsigned kind = depth > 0 ? test_rng_below(rng, 9) : 8;
-    unsigned low = test_rng_below(rng, 4), more = test_rng_below(rng, 4);
-    if (kind < 3) {
-        add_random_object(out, rng, depth);
-    } else if (kind < 5) {
-        sl__buffer_printf(
-            out, "{\"type\":\"array\",\"minItems\":%u,\"maxItems\":%u,\"items\":", low, low + more);
-        add_random(out, rng, depth - 1);
-        sl__buffer_append_str(out, "}");
-    } else if (kind == 5) {
-        sl__buffer_append_str(out, "{\"anyOf\":[");
-        add_random(out, rng, depth - 1);
-        sl__buffer_append_str(out, ",");
-        add_random(out, rng, depth - 1);
-        sl__buffer_append_str(out, "]}");
-    } else if (kind == 6) {
-        sl__buffer_printf(out, "{\"type\":\"string\",\"minLength\":%u,\"maxLength\":%u}", low,
-                          low + more);
-    } else if (kind == 7) {
-        int from = (int)test_rng_below(rng, 2000) - 1000;
-        sl__buffer_printf(out, "{\"type\":\"%s\",\"minimum\":%d,\"maximum\":%d}",
-                          low & 1 ? "integer" : "number", from,
-                          from + (int)test_rng_below(rng, more == 0 ? 3 : 1500));
-    } else {
-        sl__buffer_append_str(out, leaves[test_rng_below(rng, 8)]);
-    }
-}
-
 static void random_schemas_give_valid_texts(void **state)
 {
     (void)state;
@@ -294,7 +234,7 @@ static void random_schemas_give_valid_texts(void **state)
     for (int i = 0; i < (test_fast() ? 20 : 400); i++) {
         sl__buffer schema;
         sl__buffer_init(&schema, 1 << 20);
-        add_random_object(&schema, &rng, 3);
+        schema_random(&schema, &rng);
         check_generated(schema.data, &rng, test_fast() ? 3 : 8);
         sl__buffer_free(&schema);
     }

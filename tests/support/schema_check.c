@@ -184,6 +184,73 @@ bool schema_valid(const json_t *root, const json_t *schema, const json_t *v, con
     return !json_is_object(v) || valid_object(root, schema, v, why);
 }
 
+/* ---- random schemas -------------------------------------------------------------------------- */
+
+static void add_random(sl__buffer *out, test_rng *rng, int depth);
+
+static void add_random_object(sl__buffer *out, test_rng *rng, int depth)
+{
+    static const char *const keys[] = {"a", "ab", "abc", "\xc3\xa9", "d e", "<x>"};
+    unsigned first = test_rng_below(rng, 6), count = 1 + test_rng_below(rng, 4);
+    sl__buffer_append_str(out, "{\"type\":\"object\",\"properties\":{");
+    for (unsigned i = 0; i < count; i++) {
+        sl__buffer_printf(out, "%s\"%s\":", i ? "," : "", keys[(first + i) % 6]);
+        add_random(out, rng, depth - 1);
+    }
+    sl__buffer_append_str(out, "}");
+    if (test_rng_below(rng, 2)) sl__buffer_printf(out, ",\"required\":[\"%s\"]", keys[first]);
+    if (test_rng_below(rng, 3) == 0) {
+        sl__buffer_append_str(out, ",\"additionalProperties\":");
+        add_random(out, rng, depth - 1);
+    }
+    sl__buffer_append_str(out, "}");
+}
+
+static void add_random(sl__buffer *out, test_rng *rng, int depth)
+{
+    static const char *const leaves[] = {
+        "{\"type\":\"string\"}",
+        "{\"type\":\"integer\"}",
+        "{\"type\":[\"number\",\"null\"]}",
+        "{}",
+        "{\"type\":\"boolean\"}",
+        "{\"enum\":[\"abc\",\"a\",12,\"ab\\\"\"]}",
+        "true",
+        "{\"const\":\"\xe2\x82\xac\"}",
+    };
+    unsigned kind = depth > 0 ? test_rng_below(rng, 9) : 8;
+    unsigned low = test_rng_below(rng, 4), more = test_rng_below(rng, 4);
+    if (kind < 3) {
+        add_random_object(out, rng, depth);
+    } else if (kind < 5) {
+        sl__buffer_printf(
+            out, "{\"type\":\"array\",\"minItems\":%u,\"maxItems\":%u,\"items\":", low, low + more);
+        add_random(out, rng, depth - 1);
+        sl__buffer_append_str(out, "}");
+    } else if (kind == 5) {
+        sl__buffer_append_str(out, "{\"anyOf\":[");
+        add_random(out, rng, depth - 1);
+        sl__buffer_append_str(out, ",");
+        add_random(out, rng, depth - 1);
+        sl__buffer_append_str(out, "]}");
+    } else if (kind == 6) {
+        sl__buffer_printf(out, "{\"type\":\"string\",\"minLength\":%u,\"maxLength\":%u}", low,
+                          low + more);
+    } else if (kind == 7) {
+        int from = (int)test_rng_below(rng, 2000) - 1000;
+        sl__buffer_printf(out, "{\"type\":\"%s\",\"minimum\":%d,\"maximum\":%d}",
+                          low & 1 ? "integer" : "number", from,
+                          from + (int)test_rng_below(rng, more == 0 ? 3 : 1500));
+    } else {
+        sl__buffer_append_str(out, leaves[test_rng_below(rng, 8)]);
+    }
+}
+
+void schema_random(sl__buffer *out, test_rng *rng)
+{
+    add_random_object(out, rng, 3);
+}
+
 /* ---- generating ------------------------------------------------------------------------------ */
 
 sl_tokenizer *schema_tokenizer(void)

@@ -12,6 +12,9 @@
 /* Whether value is valid; *why says of what is not. */
 bool schema_valid(const json_t *root, const json_t *schema, const json_t *value, const char **why);
 
+/* A random schema of an object. */
+void schema_random(sl__buffer *out, test_rng *rng);
+
 /* A tokenizer of the 256 bytes, tokens of several ones that cross what JSON keeps apart, and added
  * tokens: 300 <tool_call>, 301 </tool_call>, 302 <|end|> (special). */
 sl_tokenizer *schema_tokenizer(void);
