@@ -529,6 +529,26 @@ sl_status sl_constraint_accept(sl_constraint *constraint, int32_t id, sl_error *
 /* Whether the text is complete and nothing but an end token may follow. */
 bool sl_constraint_done(const sl_constraint *constraint);
 
+/* A text that must come to its end within a limit of tokens. Until a choice would take it too far
+ * it is as without the limit, to the token:
+ *
+ *     mask, draw an id; unless fits(id, left): mask_within(left), draw again; accept
+ *
+ * watch: makes ready for that; back to the empty text. SL_ENOMEM. */
+sl_status sl_constraint_watch(sl_constraint *constraint, sl_error *err);
+/* So many tokens suffice to complete the text, no end token among them: an upper bound, as
+ * tokens may reach further than it takes into account. 0: it is complete, or not watched.
+ * UINT32_MAX: the vocabulary has no token for what must come. */
+uint32_t sl_constraint_needs(const sl_constraint *constraint);
+/* Whether a token can come next such that what is left of `left` tokens, this one among them (1 at
+ * least), suffices behind it; where they do not suffice as it is: such that no more are lacking
+ * behind it. End tokens fit where the text is complete. Allocates nothing, nor does the next. */
+bool sl_constraint_fits(sl_constraint *constraint, int32_t id, uint32_t left);
+/* As sl_constraint_mask, and in addition all that do not fit (none of those where no token does).
+ * Logits that sl_constraint_mask has masked are as good as the model's. */
+sl_status sl_constraint_mask_within(sl_constraint *constraint, uint32_t left, float *logits,
+                                    sl_error *err);
+
 /* What generation_config.json asks for, and where to stop. */
 typedef struct sl_generation_defaults {
     sl_sampler_options sampler;

@@ -341,7 +341,13 @@ static void misuse_is_told(void **state)
     sl_error_clear(&err);
     assert_int_equal(sl_constraint_mask(c, logits, &err), SL_EINVAL);
     assert_string_equal(err.message, "constraint: nothing follows a token that did not fit");
+    sl_error_clear(&err);
+    assert_int_equal(sl_constraint_mask_within(c, 9, logits, &err), SL_EINVAL);
+    assert_string_equal(err.message, "constraint: nothing follows a token that did not fit");
+    assert_false(sl_constraint_fits(c, '{', 9));
     sl_constraint_reset(c);
+    assert_false(sl_constraint_fits(c, -1, 9) || sl_constraint_fits(c, eos, 9));
+    assert_true(sl_constraint_fits(c, '{', 9));
     assert_int_equal(sl_constraint_accept(c, '{', NULL), SL_OK);
     assert_int_equal(sl_constraint_accept(c, '}', NULL), SL_OK);
     assert_true(sl_constraint_done(c));
@@ -438,6 +444,7 @@ static sl_status all_of_it(sl_error *err)
     if (status == SL_OK) status = sl_grammar_tool_calls(&t, tools, strlen(tools), &opt, err);
     if (status == SL_OK) status = sl_vocabulary_create(&v, tok, err);
     if (status == SL_OK) status = sl_constraint_create(&c, t, v, SCHEMA_IDS, &eos, 1, err);
+    if (status == SL_OK) status = sl_constraint_watch(c, err);
     sl_constraint_destroy(c);
     sl_vocabulary_destroy(v);
     sl_grammar_close(t);
@@ -473,11 +480,14 @@ static void a_token_allocates_nothing(void **state)
     sl_constraint *c;
     float logits[SCHEMA_IDS];
     assert_int_equal(sl_constraint_create(&c, g, vocabulary, SCHEMA_IDS, &eos, 1, NULL), SL_OK);
+    assert_int_equal(sl_constraint_watch(c, NULL), SL_OK);
     long before = calls;
     for (const char *s = text; *s; s++) {
         sl_status masked = sl_constraint_mask(c, logits, NULL);
+        bool fits = sl_constraint_fits(c, (unsigned char)*s, 1000);
+        sl_status within = sl_constraint_mask_within(c, 1, logits, NULL);
         sl_status accepted = sl_constraint_accept(c, (unsigned char)*s, NULL);
-        if (masked != SL_OK || accepted != SL_OK) fail_msg("%s", s);
+        if (masked != SL_OK || within != SL_OK || !fits || accepted != SL_OK) fail_msg("%s", s);
     }
     assert_int_equal(calls, before);
     sl_constraint_destroy(c);

@@ -67,6 +67,14 @@ static void add(sl__machine *m, const sl__config_set *set, uint32_t state, uint3
     m->stamps[state] = m->stamp;
 }
 
+/* What a new frame still needs. Apart from `call`, which runs for every byte of most tokens: in it,
+ * this would take registers that a machine without a limit has better use for. */
+static __attribute__((noinline)) uint32_t rest_behind(const sl__machine *m, uint32_t state,
+                                                      uint32_t count, uint32_t frame)
+{
+    return sl__machine_least_of(m, &(sl__config){state, count, frame});
+}
+
 static void call(sl__machine *m, const sl__config_set *set, const sl__config *from,
                  const sl__move *move)
 {
@@ -78,8 +86,9 @@ static void call(sl__machine *m, const sl__config_set *set, const sl__config *fr
     }
     if (!fits(m, move->to, depth) || !fits(m, start, depth + 1)) return;
     if (m->frame_count == SL__FRAMES_MAX) return;
+    uint32_t rest = m->least ? rest_behind(m, move->to, from->count, from->frame) : 0;
     uint32_t frame = m->frame_count++;
-    m->frames[frame] = (sl__frame){move->to, from->count, from->frame, depth + 1, 0};
+    m->frames[frame] = (sl__frame){move->to, from->count, from->frame, depth + 1, 0, rest};
     add(m, set, start, 0, frame);
 }
 
@@ -176,6 +185,25 @@ void sl__machine_step(sl__machine *m, const sl__config_set *from, unsigned char 
         follow(m, to, begun);
     }
     close_set(m, to);
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+uint32_t sl__machine_least_of(const sl__machine *m, const sl__config *config)
+{
+    const sl__frame *frame = &m->frames[config->frame];
+    uint32_t tokens = sl__least_tokens(m->least, config->state, config->count, frame->depth);
+    return sl__least_add(tokens, frame->rest);
+}
+
+uint32_t sl__machine_least(const sl__machine *m, const sl__config_set *set)
+{
+    uint32_t least = set->complete ? 0 : SL__LEAST_NEVER;
+    for (uint32_t i = 0; i < set->count && least > 0; i++) {
+        uint32_t tokens = sl__machine_least_of(m, &m->configs[set->first + i]);
+        if (tokens < least) least = tokens;
+    }
+    return least;
 }
 
 /* ---- moving ---------------------------------------------------------------------------------- */

@@ -14,7 +14,7 @@
 #ifndef SL_CONSTRAIN_MACHINE_H
 #define SL_CONSTRAIN_MACHINE_H
 
-#include "constrain/grammar.h"
+#include "constrain/least.h"
 
 typedef struct sl__config {
     uint32_t state, count, frame;
@@ -25,6 +25,7 @@ typedef struct sl__frame {
     uint32_t below;        /* 0: none */
     uint32_t depth;        /* of frames, with this one */
     uint32_t moved;        /* while frames are moved; else 0 */
+    uint32_t rest;         /* tokens that suffice from there to the end of the text; else 0 */
 } sl__frame;
 
 /* Configs [first, first + count) that wait for a byte, and where the stacks stood before. */
@@ -35,6 +36,7 @@ typedef struct sl__config_set {
 
 typedef struct sl__machine {
     const sl_grammar *grammar; /* borrowed */
+    const sl__least *least;    /* borrowed; NULL: nobody asks how far the end is */
     sl__config *configs;       /* [SL__CONFIGS_MAX] */
     sl__frame *frames, *other; /* [SL__FRAMES_MAX] */
     uint32_t *stamps;          /* [state_count]: the last set that has the state */
@@ -61,6 +63,10 @@ static inline void sl__machine_back(sl__machine *m, const sl__config_set *set)
     m->config_count = set->first;
     m->frame_count = set->frames_before;
 }
+/* How many tokens suffice from a set, or one of its configs, to the end of the text; with `least`
+ * from the start on. */
+uint32_t sl__machine_least_of(const sl__machine *m, const sl__config *config);
+uint32_t sl__machine_least(const sl__machine *m, const sl__config_set *set);
 /* Makes a set the only one. */
 void sl__machine_keep(sl__machine *m, sl__config_set *set);
 

@@ -25,7 +25,7 @@ struct sl_vocabulary {
     unsigned char *bytes;
     uint32_t *tokens;                  /* [token_count]: ids, sorted */
     sl__trie_node *nodes;              /* [node_count + 1]; 0 is the root */
-    uint32_t *added;                   /* [added_count] */
+    uint32_t *added;                   /* [added_count], increasing */
     uint64_t *plain[SL__TEXT_CLASSES]; /* [words]: bit id; NULL of NONE and FREE */
     uint16_t *characters;              /* [size]: of a token, at most UINT16_MAX */
     uint32_t token_count, node_count, added_count, words, token_bytes_max;
