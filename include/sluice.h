@@ -604,6 +604,10 @@ typedef struct sl_generation_options {
     /* What the answer may be, behind its reasoning; borrowed. NULL: anything. */
     const sl_grammar *grammar;
     const sl_vocabulary *vocabulary; /* with a grammar: of the same tokenizer */
+    /* With a grammar and max_tokens: the answer is brought to its end within them, where the model
+     * does not do so itself. Not for calls of tools: one with arguments that were cut short would
+     * look like one that was meant. */
+    bool whole;
     bool logprobs;
     uint32_t top_logprobs; /* at most SL_TOP_LOGPROBS_MAX */
     sl_event_fn event;     /* may be NULL */
@@ -615,9 +619,11 @@ void sl_generation_options_default(sl_generation_options *opt);
 
 typedef enum sl_finish {
     SL_FINISH_NONE = 0, /* it goes on */
-    SL_FINISH_STOP,     /* an end token, or one of the stops */
+    SL_FINISH_STOP,     /* an end token, or one of the stops; under a grammar also the last of
+                         * max_tokens, where nothing but an end token could have followed */
     SL_FINISH_CALLS,    /* an end token, after complete calls of tools */
-    SL_FINISH_LENGTH,   /* max_tokens */
+    SL_FINISH_LENGTH,   /* max_tokens; also where the answer came to its end, but a choice had been
+                         * set aside for it to do so within them (options.whole) */
 } sl_finish;
 
 /* One answer, being written: sampler, streaming decoder and parser. It evaluates nothing itself, so

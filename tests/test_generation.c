@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -264,6 +265,114 @@ static void a_grammar_holds_the_answer(void **state)
     sl_grammar_close(grammar);
 }
 
+/* The answer of a model that loves one token, or else the text, and never ends. */
+static sl_finish rambled(const sl_generation_options *opt, const char *opening, const char *loves,
+                         float how_much, uint32_t *tokens)
+{
+    sl_error err = {0};
+    int32_t *ids, id;
+    size_t count;
+    float *logits = calloc(vocab, sizeof *logits);
+    sl_generation *g = create(opt);
+    assert_non_null(logits);
+    assert_int_equal(sl_tokenizer_encode(tok, loves, strlen(loves), 0, &ids, &count, &err), SL_OK);
+    assert_true(count == 1);
+    logits[ids[0]] = how_much;
+    if (opening[0]) write_text(g, opening, false);
+    while (sl_generation_finish(g) == SL_FINISH_NONE)
+        assert_int_equal(sl_generation_take(g, logits, &id, &err), SL_OK);
+    sl_finish finish = sl_generation_finish(g);
+    *tokens = sl_generation_tokens(g);
+    sl_generation_destroy(g);
+    free(ids);
+    free(logits);
+    return finish;
+}
+
+static void check_json(const record *r)
+{
+    const char *json = strstr(r->said.data, "|T:");
+    json_t *value = json ? json_loads(json + 3, 0, NULL) : NULL;
+    if (!json_is_object(value)) fail_msg("%s", r->said.data);
+    json_decref(value);
+}
+
+/* At every limit from what the answer needs on, with reasoning before it and without. */
+static void an_answer_is_whole_within_its_limit(void **state)
+{
+    (void)state;
+    sl_grammar *grammar;
+    sl_vocabulary *words;
+    record r;
+    uint32_t tokens, thought = 0;
+    assert_int_equal(sl_grammar_json(&grammar, NULL), SL_OK);
+    assert_int_equal(sl_vocabulary_create(&words, tok, NULL), SL_OK);
+    for (uint32_t limit = 1; limit < 40; limit++) {
+        for (int kind = 0; kind < 6; kind++) {
+            start(&r);
+            sl_generation_options opt = options(&r);
+            opt.grammar = grammar;
+            opt.vocabulary = words;
+            opt.whole = kind != 5;
+            opt.chat = opt.thinking = kind == 2;
+            opt.sampler.temperature = kind == 4 ? 1 : 0;
+            opt.sampler.frequency_penalty = kind == 4 ? 0.1f : 0;
+            opt.max_tokens = limit;
+            if (kind == 2) opt.max_tokens += 100;
+            const char *opening = kind == 2 ? "Hm.\n</think>" : "";
+            const char *loves = kind == 1 ? "{\"" : kind == 2 ? "\n\n" : " the";
+            if (kind == 2 && !thought) {
+                sl_generation *g = create(&opt);
+                write_text(g, opening, false);
+                thought = sl_generation_tokens(g);
+                sl_generation_destroy(g);
+                sl__buffer_clear(&r.said);
+                r.last = SL_EVENT_TOKEN;
+            }
+            if (kind == 2) opt.max_tokens = limit + thought;
+            sl_finish finish = rambled(&opt, opening, loves, kind == 4 ? 3 : 9, &tokens);
+            assert_int_equal(finish, SL_FINISH_LENGTH);
+            assert_true(tokens <= opt.max_tokens);
+            if (opt.whole && limit >= 2) check_json(&r);
+            if (!opt.whole && limit > 2) assert_null(strchr(r.said.data, '}'));
+            sl__buffer_free(&r.said);
+        }
+    }
+    sl_vocabulary_destroy(words);
+    sl_grammar_close(grammar);
+}
+
+/* Who comes to the end alone is not said to have been shortened, at the very last token either. */
+static void an_answer_that_ends_by_itself_says_so(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"garden\": 1}";
+    sl_grammar *grammar;
+    sl_vocabulary *words;
+    record r;
+    int32_t *ids;
+    size_t count;
+    assert_int_equal(sl_grammar_json(&grammar, NULL), SL_OK);
+    assert_int_equal(sl_vocabulary_create(&words, tok, NULL), SL_OK);
+    assert_int_equal(sl_tokenizer_encode(tok, text, strlen(text), 0, &ids, &count, NULL), SL_OK);
+    for (uint32_t more = 0; more < 3; more++) {
+        start(&r);
+        sl_generation_options opt = options(&r);
+        opt.grammar = grammar;
+        opt.vocabulary = words;
+        opt.whole = true;
+        opt.max_tokens = (uint32_t)count + more;
+        sl_generation *g = create(&opt);
+        assert_int_equal(write_text(g, text, more > 0), SL_FINISH_STOP);
+        assert_string_equal(r.said.data, "|T:{\"garden\": 1}");
+        sl_generation_destroy(g);
+        sl__buffer_free(&r.said);
+    }
+    free(ids);
+    sl_vocabulary_destroy(words);
+    sl_grammar_close(grammar);
+}
+
 static void lengths_are_kept(void **state)
 {
     (void)state;
@@ -384,6 +493,8 @@ int main(void)
         cmocka_unit_test(stops_end_the_answer),
         cmocka_unit_test(a_chat_is_taken_apart),
         cmocka_unit_test(a_grammar_holds_the_answer),
+        cmocka_unit_test(an_answer_is_whole_within_its_limit),
+        cmocka_unit_test(an_answer_that_ends_by_itself_says_so),
         cmocka_unit_test(lengths_are_kept),
         cmocka_unit_test(chances_are_the_models),
         cmocka_unit_test(a_listener_can_end_it),

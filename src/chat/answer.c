@@ -8,6 +8,10 @@
  *
  * Where a grammar holds the answer, it masks the logits from the token after </think> on, or from
  * the first one where there is no reasoning. The blank that models write behind the tag is free.
+ *
+ * An answer that is to be whole is chosen as any other, until a token is drawn that would leave it
+ * further from its end than there are tokens: that one is dropped, and another drawn among those
+ * that would not. So the limit changes nothing in an answer that does not need it to.
  */
 #include <jansson.h>
 #include <math.h>
@@ -40,6 +44,8 @@ struct sl_generation {
     sl_constraint *constraint; /* NULL: none */
     float *masked;             /* [vocab_size], with a constraint */
     const sl_tokenizer *tok;
+    bool whole;      /* is to come to its end within max_tokens */
+    bool limited;    /* and would not have by itself */
     bool thinking;   /* the grammar does not hold yet, */
     unsigned blanks; /* nor for so many tokens that are blank */
     size_t thought;  /* bytes of the closing tag that the last text ended with */
@@ -200,12 +206,19 @@ static bool ends_thinking(sl_generation *g, const char *text, size_t size)
     return false;
 }
 
-/* Whether the likeliest token is blank, and may be. */
+/* With max_tokens: the next one among them. */
+static uint32_t tokens_left(const sl_generation *g)
+{
+    return g->max_tokens - g->tokens;
+}
+
+/* Whether the likeliest token is blank, and may be. None comes where the answer needs the room. */
 static bool takes_blank(sl_generation *g, const float *logits, int32_t *id)
 {
     uint32_t best = 0;
     char *text;
     size_t size;
+    if (g->whole && tokens_left(g) <= sl_constraint_needs(g->constraint)) g->blanks = 0;
     if (g->blanks == 0) return false;
     for (uint32_t i = 1; i < g->vocab_size; i++)
         best = logits[i] > logits[best] ? i : best;
@@ -223,7 +236,13 @@ static sl_status choose(sl_generation *g, const float *logits, int32_t *id, sl_e
     if (takes_blank(g, logits, id)) return SL_OK;
     memcpy(g->masked, logits, g->vocab_size * sizeof *g->masked);
     SL_TRY(sl_constraint_mask(g->constraint, g->masked, err));
-    SL_TRY(sl_sampler_sample(g->sampler, g->masked, id, err));
+    SL_TRY(sl_sampler_draw(g->sampler, g->masked, id, err));
+    if (g->whole && !sl_constraint_fits(g->constraint, *id, tokens_left(g))) {
+        g->limited = true;
+        SL_TRY(sl_constraint_mask_within(g->constraint, tokens_left(g), g->masked, err));
+        SL_TRY(sl_sampler_draw(g->sampler, g->masked, id, err));
+    }
+    sl_sampler_accept(g->sampler, *id);
     return sl_constraint_accept(g->constraint, *id, err);
 }
 
@@ -258,19 +277,26 @@ sl_status sl_generation_end(sl_generation *g, sl_finish finish, sl_error *err)
     return end(g, finish);
 }
 
+/* Whether nothing but an end token could follow, and it is the model's doing. */
+static bool is_done(const sl_generation *g)
+{
+    return g->constraint && !g->thinking && !g->limited && sl_constraint_done(g->constraint);
+}
+
 sl_status sl_generation_take(sl_generation *g, const float *logits, int32_t *id, sl_error *err)
 {
     if (g->finish != SL_FINISH_NONE) return SL_FAIL(err, SL_EINVAL, "the answer has ended");
     g->err = err;
     SL_TRY(choose(g, logits, id, err));
     g->tokens++;
-    if (is_end(g, *id)) return end(g, SL_FINISH_STOP);
+    if (is_end(g, *id)) return end(g, g->limited ? SL_FINISH_LENGTH : SL_FINISH_STOP);
     SL_TRY(tell_token(g, logits, *id));
     size_t size;
     const char *text = sl_detokenizer_push(g->detok, *id, &size);
     if (g->thinking && ends_thinking(g, text, size)) g->thinking = false;
     SL_TRY(tell_decoded(g, text, size));
-    if (g->finish == SL_FINISH_NONE && g->tokens == g->max_tokens) return end(g, SL_FINISH_LENGTH);
+    if (g->finish == SL_FINISH_NONE && g->tokens == g->max_tokens)
+        return end(g, is_done(g) ? SL_FINISH_STOP : SL_FINISH_LENGTH);
     return SL_OK;
 }
 
@@ -344,8 +370,10 @@ static sl_status open_grammar(sl_generation *g, const sl_generation_options *opt
     g->blanks = g->thinking ? BLANKS_MAX : 0;
     g->masked = calloc(g->vocab_size, sizeof *g->masked);
     if (!g->masked) return SL_FAIL_NOMEM(err, "logits");
-    return sl_constraint_create(&g->constraint, opt->grammar, opt->vocabulary, g->vocab_size,
-                                opt->end_ids, opt->end_count, err);
+    SL_TRY(sl_constraint_create(&g->constraint, opt->grammar, opt->vocabulary, g->vocab_size,
+                                opt->end_ids, opt->end_count, err));
+    g->whole = opt->whole && g->max_tokens > 0;
+    return g->whole ? sl_constraint_watch(g->constraint, err) : SL_OK;
 }
 
 /* What comes continues the prompt: its first space is one. */

@@ -22,6 +22,7 @@ static sl_status json_grammar(const api_model *model, const api_request *r, job 
                        "response_format: not together with tools; tool_choice "
                        "\"none\" leaves them out");
     }
+    j->options.whole = true;
     if (!r->schema) return sl_grammar_json(&j->grammar, err);
     char *text = json_dumps(r->schema, JSON_COMPACT | JSON_ENCODE_ANY);
     if (!text) return SL_FAIL_NOMEM(err, "schema");

@@ -44,7 +44,8 @@ struct job {
     size_t count;
     size_t *turns;     /* [turn_count] increasing: where a longer prompt may begin like this one; */
     size_t turn_count; /* owned (malloc) */
-    sl_generation_options options; /* event and ctx are the scheduler's */
+    sl_generation_options options; /* event and ctx are the scheduler's, which also lowers
+                                    * max_tokens to what the context holds */
     char **stops;                  /* what options.stops points at; owned, ended by NULL */
     char *tools;                   /* what options.tools points at; owned (malloc) */
     sl_grammar *grammar;           /* what options.grammar points at; owned; NULL: none */

@@ -167,6 +167,9 @@ static sl_status begin(scheduler *s, job *j, sl_error *err)
         return SL_FAIL(err, SL_EINVAL, "the prompt has %zu tokens, and the context %u", j->count,
                        s->info.context_tokens);
     }
+    /* The last token of an answer is not evaluated: it need not fit into the context. */
+    uint32_t room = s->info.context_tokens - (uint32_t)j->count + 1;
+    if (j->options.max_tokens == 0 || j->options.max_tokens > room) j->options.max_tokens = room;
     j->options.event = on_event;
     j->options.ctx = j;
     j->usage.prompt_tokens = (uint32_t)j->count;
@@ -294,10 +297,6 @@ static size_t piece_of(const scheduler *s, const job *j, uint32_t room)
 static bool take(scheduler *s, job *j, sl_error *err)
 {
     sl_status status = sl_generation_take(j->generation, j->logits, &j->token, err);
-    if (status == SL_OK && sl_generation_finish(j->generation) == SL_FINISH_NONE &&
-        sl_session_position(j->session) >= s->info.context_tokens) {
-        status = sl_generation_end(j->generation, SL_FINISH_LENGTH, err);
-    }
     s->answer_tokens++;
     if (status == SL_ECANCELLED) atomic_store(&j->cancelled, true);
     if (status != SL_OK && err->status == SL_OK) { /* an event could not be told */

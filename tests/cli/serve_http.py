@@ -294,6 +294,54 @@ def large(s):
     expect(s.get("/health") == (200, {"status": "ok"}), "the server is well afterwards")
 
 
+PLACE = {"type": "object", "properties": {"place": {"type": "string"}, "n": {"type": "integer"}},
+         "required": ["place", "n"]}
+
+
+def whole_json(s):
+    """JSON is whole within its limit, and says whether that is the limit's doing."""
+    for limit in (2, 3, 5, 12, 25):
+        common = {"messages": HELLO, "max_tokens": limit, "temperature": 1, "seed": limit}
+        status, answer = s.post(CHAT, common | {"response_format": {"type": "json_object"}})
+        choice, used = answer["choices"][0], answer["usage"]["completion_tokens"]
+        text = choice["message"]["content"]
+        expect(isinstance(json.loads(text), dict) and used <= limit, f"{limit}: {text}")
+        expect(choice["finish_reason"] == "length" or used < 25, f"{limit}: {choice}")
+        _, _, data = s.ask("POST", CHAT, common | {"response_format": {"type": "json_object"},
+                                                   "stream": True})
+        events = [json.loads(line[6:]) for line in data.decode().splitlines()
+                  if line.startswith("data: {")]
+        deltas = [c for e in events for c in e["choices"]]
+        expect("".join(c["delta"].get("content") or "" for c in deltas) == text and
+               deltas[-1]["finish_reason"] == choice["finish_reason"], f"{limit}: streamed: {data}")
+        if limit < 12:
+            continue
+        form = {"output_config": {"format": {"type": "json_schema", "schema": PLACE}}}
+        status, answer = s.post(MESSAGES, common | form)
+        value = json.loads(answer["content"][0]["text"])
+        expect(set(value) == {"place", "n"} and answer["usage"]["output_tokens"] <= limit and
+               answer["stop_reason"] in ("max_tokens", "end_turn"), f"{limit}: {answer}")
+    # The strings of this one want more than there is: the client hears of it.
+    long = {"type": "object", "properties": {"t": {"type": "string", "minLength": 30}},
+            "required": ["t"]}
+    for limit, reason in ((40, "length"), (400, "stop")):
+        form = {"type": "json_schema", "json_schema": {"name": "t", "schema": long | (
+            {"properties": {"t": {"const": "x"}}} if reason == "stop" else {})}}
+        status, answer = s.post(CHAT, {"messages": HELLO, "max_tokens": limit, "seed": 1,
+                                       "temperature": 2, "response_format": form})
+        choice = answer["choices"][0]
+        expect(set(json.loads(choice["message"]["content"])) == {"t"} and
+               choice["finish_reason"] == reason, f"{limit}: {choice}")
+    # What the context has left is a limit, too.
+    status, answer = s.post(CHAT, {
+        "messages": [{"role": "user", "content": "x " * 990}], "temperature": 1, "seed": 1,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "t", "schema": {
+            "type": "array", "items": {"type": "string", "minLength": 2}, "minItems": 3}}}})
+    choice = answer["choices"][0]
+    expect(len(json.loads(choice["message"]["content"])) >= 3 and
+           answer["usage"]["total_tokens"] <= 1025, f"to the context's end: {answer}")
+
+
 def sites(s):
     def status(headers, method="GET", path="/v1/models"):
         return s.ask(method, path, headers=headers)[0]
@@ -443,7 +491,7 @@ def main():
     program = sys.argv[1]
     with Server(program, ["--ctx", "1024", "--parallel", "2"]) as s:
         for part in (wrong_options, wrong_messages, odd_arguments, wrong_anthropic,
-                     anthropic_prompts, paths, tokens, large, sites):
+                     anthropic_prompts, paths, tokens, large, whole_json, sites):
             part(s)
     for part in (with_key, starting, names, kept_prompts, queue, leaving):
         part(program)

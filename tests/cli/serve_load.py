@@ -33,6 +33,8 @@ def requests():
         yield "/v1/chat/completions", {"messages": message, "max_tokens": 30, "temperature": 1,
                                        "seed": 7 * i}
         yield "/v1/messages", {"messages": message, "max_tokens": 25, "temperature": 0}
+        yield "/v1/chat/completions", {"messages": message, "max_tokens": 12 + i, "temperature": 1,
+                                       "seed": i, "response_format": {"type": "json_object"}}
     yield "/v1/chat/completions", {"messages": HELLO, "tools": TOOLS, "temperature": 0}
 
 
