@@ -74,9 +74,10 @@ static sl_status prepare_constraint(run *r, sl_error *err)
 {
     if (!r->grammar) return SL_OK;
     r->report.constrained = true;
-    return sl_constraint_create(&r->constraint, r->grammar, r->vocabulary,
+    SL_TRY(sl_constraint_create(&r->constraint, r->grammar, r->vocabulary,
                                 r->report.info.vocab_size, r->defaults.eos_ids,
-                                r->defaults.eos_count, err);
+                                r->defaults.eos_count, err));
+    return sl_constraint_watch(r->constraint, err);
 }
 
 /* Opens everything; what was opened before a failure is closed by the caller. */
@@ -162,17 +163,33 @@ static bool ends_text(const run *r, int32_t id)
     return false;
 }
 
-/* The next token: the logits are this program's own, and change where the text is held to JSON. */
+/* The tokens that may still come, the next one among them. The last one is not evaluated. */
+static uint32_t tokens_left(const run *r)
+{
+    uint32_t asked = r->limit - r->report.generated_tokens;
+    uint64_t room = (uint64_t)r->report.info.context_tokens + 1 - sl_session_position(r->session);
+    return asked < room ? asked : (uint32_t)room;
+}
+
+/* The next token: the logits are this program's own, and change where the text is held to JSON. A
+ * choice after which the JSON could not come to its end any more is made again. */
 static sl_status choose(run *r, int32_t *id, sl_error *err)
 {
     if (!r->constraint) return sl_sampler_sample(r->sampler, r->logits, id, err);
-    uint64_t start_ns = sl__now_ns();
+    uint64_t start_ns = sl__now_ns(), drawn_ns = 0;
+    uint32_t left = tokens_left(r);
     SL_TRY(sl_constraint_mask(r->constraint, r->logits, err));
-    uint64_t masked_ns = sl__now_ns();
-    SL_TRY(sl_sampler_sample(r->sampler, r->logits, id, err));
-    uint64_t sampled_ns = sl__now_ns();
+    for (bool again = false;; again = true) {
+        uint64_t draw_ns = sl__now_ns();
+        SL_TRY(sl_sampler_draw(r->sampler, r->logits, id, err));
+        drawn_ns += sl__now_ns() - draw_ns;
+        if (again || sl_constraint_fits(r->constraint, *id, left)) break;
+        r->report.shortened = true;
+        SL_TRY(sl_constraint_mask_within(r->constraint, left, r->logits, err));
+    }
+    sl_sampler_accept(r->sampler, *id);
     SL_TRY(sl_constraint_accept(r->constraint, *id, err));
-    r->report.constrain_ns += masked_ns - start_ns + (sl__now_ns() - sampled_ns);
+    r->report.constrain_ns += sl__now_ns() - start_ns - drawn_ns;
     return SL_OK;
 }
 
@@ -237,6 +254,7 @@ static sl_status run_model(run *r, sl_error *err)
     SL_TRY(prefill(r, err));
     sl_engine_stats_get(r->engine, &r->report.at_prefilled);
     sl_status status = generate(r, start_ns, err);
+    r->report.cut = r->constraint && sl_constraint_needs(r->constraint) > 0;
     finish_text(r); /* also after a failure: the message stands on a line of its own */
     sl_engine_stats_get(r->engine, &r->report.at_end);
     if (cli_interrupted()) r->report.stop = RUN_STOP_INTERRUPTED;

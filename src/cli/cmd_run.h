@@ -24,6 +24,8 @@ typedef struct run_report {
     uint64_t rss_seen_bytes;                                 /* the highest that was looked at */
     run_stop stop;
     bool constrained;        /* by --json or --json-schema */
+    bool shortened;          /* the JSON, to come to its end within the limit or the context */
+    bool cut;                /* the JSON is not whole */
     uint64_t constrain_ns;   /* choosing and noting which tokens may come */
 } run_report;
 

@@ -134,11 +134,14 @@ void run_report_print(const run_report *r, FILE *to)
         [RUN_STOP_COMPLETE] = "ended where the JSON is complete",
         [RUN_STOP_INTERRUPTED] = "ended by Ctrl-C",
     };
+    const char *stop = stops[r->stop];
+    if (r->shortened && r->stop == RUN_STOP_COMPLETE)
+        stop = "ended where the JSON is complete: shortened to fit (-n, --ctx)";
     fprintf(to, "\n");
     cli_row(to, "model", "%s (%s)", r->model, r->info.family);
     if (r->info.synthetic) cli_row(to, "weights", "SYNTHETIC: random weights");
-    cli_row(to, "generated", "%" PRIu32 " token%s, %s", r->generated_tokens,
-            plural(r->generated_tokens), stops[r->stop]);
+    cli_row(to, "generated", "%" PRIu32 " token%s, %s%s", r->generated_tokens,
+            plural(r->generated_tokens), stop, r->cut ? "; the JSON is not whole" : "");
     print_speed(r, to);
     print_experts(r, to);
     print_disk(r, to);

@@ -216,8 +216,17 @@ for seed in 1 2 3; do
         fail "--json-schema gives $(cat "$tmp/held")"
     grep -q 'ended where the JSON is complete' "$tmp/held.err" || fail "--json-schema does not end"
 done
-good json run "$model" -p "$prompt" -n 5 --json
-tr -d ' \n\t' <"$tmp/json" | grep -q '^{' || fail "--json gives $(cat "$tmp/json")"
+for limit in 2 5 9; do
+    good json run "$model" -p "$prompt" -n $limit --json
+    tr -d ' \n\t' <"$tmp/json" | grep -q '^{.*}$' || fail "--json gives $(cat "$tmp/json")"
+    grep -q 'where the JSON is complete' "$tmp/json.err" || fail "--json does not end in $limit"
+done
+good json run "$model" -p "$prompt" -n 1 --json
+grep -q 'asked for; the JSON is not whole' "$tmp/json.err" || fail "--json hides that it was cut"
+printf '{"type":"string"}' >"$tmp/schema"
+good json run "$model" -p "$prompt" -n 2 --json-schema "$tmp/schema"
+tr -d ' \n\t' <"$tmp/json" | grep -q '^".*"$' || fail "2 tokens of a string: $(cat "$tmp/json")"
+grep -q 'complete: shortened to fit' "$tmp/json.err" || fail "--json hides that it was shortened"
 printf '{"pattern":"x"}' >"$tmp/schema"
 bad '*/schema: json_schema: #: the keyword "pattern" is not supported' \
     run "$model" -p "$prompt" --json-schema "$tmp/schema"
