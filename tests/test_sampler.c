@@ -410,6 +410,23 @@ static void frequency_penalty_counts(void **state)
     sl_sampler_destroy(s);
 }
 
+static void what_is_only_drawn_is_not_generated(void **state)
+{
+    (void)state;
+    sl_sampler_options opt = options(0.0f);
+    opt.frequency_penalty = 1.0f;
+    sl_sampler *s = create(2, &opt);
+    const float logits[] = {3, 2.5f};
+    int32_t id;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(sl_sampler_draw(s, logits, &id, NULL), SL_OK);
+        assert_int_equal(id, 0);
+    }
+    sl_sampler_accept(s, 0);
+    assert_int_equal(sample(s, logits), 1);
+    sl_sampler_destroy(s);
+}
+
 static void penalties_never_make_infinities(void **state)
 {
     (void)state;
@@ -658,6 +675,7 @@ int main(void)
         cmocka_unit_test(repetition_penalty_divides_and_multiplies),
         cmocka_unit_test(presence_penalty_is_for_generated_tokens),
         cmocka_unit_test(frequency_penalty_counts),
+        cmocka_unit_test(what_is_only_drawn_is_not_generated),
         cmocka_unit_test(penalties_never_make_infinities),
         cmocka_unit_test(ids_outside_the_vocabulary_are_ignored),
         cmocka_unit_test(bad_logits_are_refused),

@@ -1,5 +1,5 @@
 /* A JSON schema from anywhere: refused with a message, or compiled; then tokens chosen among those
- * that it allows give JSON that is valid by it. */
+ * that it allows give JSON that is valid by it, and whole within a limit. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +21,13 @@ static void generate(const sl_grammar *grammar, const json_t *schema, test_rng *
     sl_tokenizer *tok = schema_tokenizer();
     sl_vocabulary *vocabulary;
     require(sl_vocabulary_create(&vocabulary, tok, &err) == SL_OK);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         sl__buffer text;
         const char *why;
         sl__buffer_init(&text, 1 << 20);
-        if (schema_generate(grammar, vocabulary, rng, 300, &text)) {
+        bool whole = i < 3 ? schema_generate(grammar, vocabulary, rng, 300, &text)
+                           : schema_generate_within(grammar, vocabulary, rng, 5, 400, &text);
+        if (whole) {
             json_t *value =
                 json_loadb(text.data, text.size, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
             require(value && schema_valid(schema, schema, value, &why));

@@ -320,3 +320,34 @@ bool schema_generate(const sl_grammar *grammar, const sl_vocabulary *vocabulary,
     sl_constraint_destroy(c);
     return ended;
 }
+
+bool schema_generate_within(const sl_grammar *grammar, const sl_vocabulary *vocabulary,
+                            test_rng *rng, uint32_t more, uint32_t tokens, sl__buffer *out)
+{
+    sl_error err = {0};
+    sl_constraint *c;
+    const int32_t eos = SCHEMA_END;
+    float logits[SCHEMA_IDS];
+    if (sl_constraint_create(&c, grammar, vocabulary, SCHEMA_IDS, &eos, 1, &err) != SL_OK ||
+        sl_constraint_watch(c, &err) != SL_OK)
+        refuse("create", &err, out);
+    bool tried = sl_constraint_needs(c) <= tokens;
+    uint32_t left = sl_constraint_needs(c) + more, size;
+    for (; tried && left > 0 && !sl_constraint_done(c); left--) {
+        memset(logits, 0, sizeof logits);
+        if (sl_constraint_mask(c, logits, &err) != SL_OK) refuse("mask", &err, out);
+        int32_t id = choose(logits, SCHEMA_IDS, false, rng);
+        if (!sl_constraint_fits(c, id, left)) {
+            if (sl_constraint_mask_within(c, left, logits, &err) != SL_OK)
+                refuse("mask_within", &err, out);
+            id = choose(logits, SCHEMA_IDS, false, rng);
+        }
+        if (sl_constraint_accept(c, id, &err) != SL_OK) refuse("accept", &err, out);
+        if (id == SCHEMA_END) break;
+        const unsigned char *bytes = sl__vocabulary_token(vocabulary, (uint32_t)id, &size);
+        sl__buffer_append(out, bytes, size);
+    }
+    if (tried && sl_constraint_needs(c) > 0) refuse("not whole", &err, out);
+    sl_constraint_destroy(c);
+    return tried;
+}

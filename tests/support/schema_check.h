@@ -26,4 +26,9 @@ enum { SCHEMA_OPEN = 300, SCHEMA_CLOSE, SCHEMA_END, SCHEMA_IDS };
 bool schema_generate(const sl_grammar *grammar, const sl_vocabulary *vocabulary, test_rng *rng,
                      size_t tokens, sl__buffer *out);
 
+/* The same within so many tokens more than the text needs, whatever is chosen; false where it needs
+ * more than `tokens`. One that is not whole then ends the program. */
+bool schema_generate_within(const sl_grammar *grammar, const sl_vocabulary *vocabulary,
+                            test_rng *rng, uint32_t more, uint32_t tokens, sl__buffer *out);
+
 #endif
