@@ -495,6 +495,10 @@ typedef struct sl_tool_options {
     bool single;   /* one call at most, and nothing behind it */
     bool strict;   /* arguments fit their schemas, also of tools that do not say "strict": true;
                     * without either they are only well-formed, and the tool's name is one */
+    /* Not NULL: the text is either nothing but calls, or JSON that this schema allows. Borrowed for
+     * the call. */
+    const char *answer;
+    size_t answer_size;
 } sl_tool_options;
 
 /* Calls of tools, a JSON array as in a request. Errors as of sl_grammar_json_schema. */

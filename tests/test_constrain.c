@@ -296,7 +296,7 @@ static sl_grammar *tools_grammar(sl_tool_form form, bool required, bool single)
 {
     sl_grammar *g;
     sl_error err = {0};
-    const sl_tool_options opt = {form, required, single, false};
+    const sl_tool_options opt = {.form = form, .required = required, .single = single};
     if (sl_grammar_tool_calls(&g, tools, strlen(tools), &opt, &err) != SL_OK)
         fail_msg("%s", err.message);
     return g;

@@ -212,6 +212,36 @@ static void free_text_until_a_call(void **state)
     assert_int_equal(feed(&json, "<tool_call>\n{\"name\": \"x"), 22);
 }
 
+/* Calls alone, or an answer alone. */
+static void calls_or_an_answer(void **state)
+{
+    (void)state;
+    static const char schema[] = "{\"properties\": {\"a\": {\"type\": \"string\"}},"
+                                 "\"required\": [\"a\"]}";
+    sl_grammar *g;
+    sl_error err = {0};
+    sl_tool_options opt = {.answer = schema, .answer_size = sizeof schema - 1};
+    assert_int_equal(feed(&opt, " {\"a\": \"x\"}"), -1);
+    assert_int_equal(feed(&opt, "\n" GO "\n" GO), -1);
+    assert_int_equal(feed(&opt, ""), 0);
+    assert_int_equal(feed(&opt, "so"), 0);
+    assert_int_equal(feed(&opt, "{\"b"), 2);
+    assert_int_equal(feed(&opt, "{\"a\": \"x\"}" GO), 10);
+    assert_int_equal(feed(&opt, GO "{"), (long)strlen(GO));
+    opt.single = true;
+    assert_int_equal(feed(&opt, GO GO), (long)strlen(GO));
+    opt.answer = "{\"pattern\": \"a\"}";
+    opt.answer_size = strlen(opt.answer);
+    assert_int_equal(sl_grammar_tool_calls(&g, tools, strlen(tools), &opt, &err), SL_EUNSUPPORTED);
+    assert_null(g);
+    assert_non_null(strstr(err.message, "json_schema: "));
+    assert_non_null(strstr(err.message, "pattern"));
+    opt.answer = "{";
+    opt.answer_size = 1;
+    assert_int_equal(sl_grammar_tool_calls(&g, tools, strlen(tools), &opt, &err), SL_EFORMAT);
+    assert_non_null(strstr(err.message, "json_schema: "));
+}
+
 #define MAIL       "<tool_call>\n<function=mail>\n<parameter=to>\n"
 #define MAIL_N     "\n</parameter>\n<parameter=n>\n5\n</parameter>\n"
 #define MAIL_SHORT MAIL "x" MAIL_N "<parameter=short>\n"
@@ -501,6 +531,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calls_fit_their_tools),
         cmocka_unit_test(free_text_until_a_call),
+        cmocka_unit_test(calls_or_an_answer),
         cmocka_unit_test(values_are_as_their_schemas_say),
         cmocka_unit_test(schemas_are_refused_by_name_and_place),
         cmocka_unit_test(tools_are_refused_by_name),

@@ -6,6 +6,8 @@
  * Before a call, and behind it, is free text, in which the machine only waits for the tag:
  *
  *     free ⟲ text      free ─['<']→ … "tool_call>" ─( the call )→ free
+ *
+ * Where an answer must fit a schema, there is no free text: calls alone, or the answer alone.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -319,45 +321,65 @@ static uint32_t required_rule(sl__builder *b, uint32_t call, bool single)
     return rule;
 }
 
-static sl_status compile_tools(sl__schema_compiler *c, json_t *list, tool *tools,
+/* Calls, or JSON by a rule. */
+static uint32_t either_rule(sl__builder *b, uint32_t calls, uint32_t answer)
+{
+    uint32_t rule = sl__rule_new(b), end = sl__state_new(b, rule), start = sl__rule_start(b, rule);
+    sl__state_mark(b, end, SL__STATE_ACCEPT, 0);
+    sl__call(b, start, calls, end);
+    sl__call(b, sl__path_call(b, start, sl__rule_space(b)), answer, end);
+    return rule;
+}
+
+/* schema NULL: calls, and free text unless they are required. */
+static sl_status compile_tools(sl__schema_compiler *c, json_t *list, tool *tools, json_t *schema,
                                const sl_tool_options *opt, sl_grammar **out, sl_error *err)
 {
     size_t count = json_array_size(list);
-    uint32_t call;
+    uint32_t call, answer = SL__NO_RULE;
     for (size_t i = 0; i < count; i++)
         SL_TRY(read_tool(&tools[i], json_array_get(list, i), i, opt->strict, err));
     c->builder.guarded = opt->form == SL_TOOL_FORM_PARAMETERS;
     SL_TRY(call_rule(c, tools, count, opt->form, &call, err));
+    const sl__schema_place at = {"json_schema", schema, schema, "#", 0};
+    if (schema) SL_TRY(sl__schema_rule(c, &at, &answer, err));
     SL_TRY(sl__schema_run(c, err));
-    uint32_t root = opt->required ? required_rule(&c->builder, call, opt->single)
-                                  : free_rule(&c->builder, call, opt->single);
+    uint32_t root = opt->required || schema ? required_rule(&c->builder, call, opt->single)
+                                            : free_rule(&c->builder, call, opt->single);
+    if (schema) root = either_rule(&c->builder, root, answer);
     return sl__builder_finish(&c->builder, root, "tools", out, err);
+}
+
+static sl_status parse(json_t **out, const char *text, size_t size, const char *name, sl_error *err)
+{
+    if (size <= SL__SCHEMA_BYTES_MAX) return sl__json_parse(text, size, name, out, err);
+    return SL_FAIL(err, SL_EINVAL, "%s: %zu bytes (at most %zu)", name, size, SL__SCHEMA_BYTES_MAX);
 }
 
 sl_status sl_grammar_tool_calls(sl_grammar **out, const char *tools, size_t size,
                                 const sl_tool_options *opt, sl_error *err)
 {
-    json_t *list;
+    json_t *list, *schema = NULL;
     *out = NULL;
     if (opt->form != SL_TOOL_FORM_PARAMETERS && opt->form != SL_TOOL_FORM_JSON)
         return SL_FAIL(err, SL_EINVAL, "tools: there is no form %d", (int)opt->form);
-    if (size > SL__SCHEMA_BYTES_MAX)
-        return SL_FAIL(err, SL_EINVAL, "tools: %zu bytes (at most %zu)", size,
-                       SL__SCHEMA_BYTES_MAX);
-    SL_TRY(sl__json_parse(tools, size, "tools", &list, err));
+    SL_TRY(parse(&list, tools, size, "tools", err));
     size_t count = json_array_size(list);
     sl_status status = SL_OK;
     if (count == 0 || count > TOOLS_MAX)
         status = SL_FAIL(err, SL_EINVAL, "tools: no list of 1 to %u tools", TOOLS_MAX);
+    if (status == SL_OK && opt->answer)
+        status = parse(&schema, opt->answer, opt->answer_size, "json_schema", err);
     tool *read = calloc(count ? count : 1, sizeof *read);
     if (!read && status == SL_OK) status = SL_FAIL_NOMEM(err, "tools");
     if (status == SL_OK) {
         sl__schema_compiler c;
         sl__schema_init(&c);
-        status = compile_tools(&c, list, read, opt, out, err);
+        status = compile_tools(&c, list, read, schema, opt, out, err);
         sl__schema_free(&c);
     }
     free(read);
     json_decref(list);
+    json_decref(schema);
     return status;
 }

@@ -14,17 +14,19 @@ static sl_status need_words(const api_model *model, const char *what, sl_error *
                    what);
 }
 
+/* The schema of a JSON answer; without one, any object. Owned by the caller; NULL: no memory. */
+static char *schema_of(const api_request *r)
+{
+    return r->schema ? json_dumps(r->schema, JSON_COMPACT | JSON_ENCODE_ANY)
+                     : strdup("{\"type\":\"object\"}");
+}
+
 static sl_status json_grammar(const api_model *model, const api_request *r, job *j, sl_error *err)
 {
     SL_TRY(need_words(model, "response_format", err));
-    if (r->tools) {
-        return SL_FAIL(err, SL_EINVAL,
-                       "response_format: not together with tools; tool_choice "
-                       "\"none\" leaves them out");
-    }
     j->options.whole = true;
     if (!r->schema) return sl_grammar_json(&j->grammar, err);
-    char *text = json_dumps(r->schema, JSON_COMPACT | JSON_ENCODE_ANY);
+    char *text = schema_of(r);
     if (!text) return SL_FAIL_NOMEM(err, "schema");
     sl_status status = sl_grammar_json_schema(&j->grammar, text, strlen(text), err);
     free(text);
@@ -62,18 +64,25 @@ static bool some_are_strict(const json_t *tools)
     return false;
 }
 
+/* Calls; where the answer must be JSON and need not be a call, calls or that. */
 static sl_status call_grammar(const api_model *model, const api_request *r, job *j, sl_error *err)
 {
     json_t *tools;
-    SL_TRY(need_words(model, "tool_choice", err));
+    bool json = r->json && !r->must_call;
+    SL_TRY(need_words(model, json ? "response_format" : "tool_choice", err));
     SL_TRY(callable(r, &tools, err));
-    char *text = json_dumps(tools, JSON_COMPACT);
+    char *text = json_dumps(tools, JSON_COMPACT), *answer = json ? schema_of(r) : NULL;
     json_decref(tools);
-    if (!text) return SL_FAIL_NOMEM(err, "tools");
-    const sl_tool_options opt = {
+    sl_tool_options opt = {
         .form = model->tool_form, .required = r->must_call, .single = r->one_call};
-    sl_status status = sl_grammar_tool_calls(&j->grammar, text, strlen(text), &opt, err);
+    opt.answer = answer;
+    opt.answer_size = answer ? strlen(answer) : 0;
+    sl_status status = SL_OK;
+    if (!text || (json && !answer)) status = SL_FAIL_NOMEM(err, "tools");
+    if (status == SL_OK)
+        status = sl_grammar_tool_calls(&j->grammar, text, strlen(text), &opt, err);
     free(text);
+    free(answer);
     return status;
 }
 
@@ -82,9 +91,9 @@ sl_status api_grammar(const api_model *model, const api_request *r, job *j, sl_e
     if (r->must_call && !r->tools) {
         return SL_FAIL(err, SL_EINVAL, "tool_choice: there are no tools to choose from");
     }
-    if (r->json) {
+    if (r->json && !r->tools) {
         SL_TRY(json_grammar(model, r, j, err));
-    } else if (r->must_call || some_are_strict(r->tools)) {
+    } else if (r->json || r->must_call || some_are_strict(r->tools)) {
         SL_TRY(call_grammar(model, r, j, err));
     }
     j->options.grammar = j->grammar;

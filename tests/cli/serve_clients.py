@@ -159,6 +159,15 @@ def schema(client):
                                        response_format={"type": "json_object"})
     expect(a.choices[0].finish_reason == "length" or
            isinstance(json.loads(a.choices[0].message.content), dict), f"{a}")
+    for seed in range(6):  # with tools: calls, or an answer of that form
+        a = client.chat.completions.create(model="demo", messages=[ASK], temperature=1, seed=seed,
+                                           response_format=form, tools=[TOOL], max_tokens=400)
+        if a.choices[0].finish_reason == "length":
+            continue
+        said, calls = a.choices[0].message.content, a.choices[0].message.tool_calls
+        expect(bool(said) != bool(calls), f"{a}")
+        expect(set(json.loads(said)) == {"room", "brightness"} if said else
+               isinstance(json.loads(calls[0].function.arguments), dict), f"{a}")
     refused(lambda: client.chat.completions.create(
         model="demo", messages=HELLO, response_format={"type": "json_schema", "json_schema": {
             "name": "x", "schema": {"type": "string", "pattern": "a+"}}}),
