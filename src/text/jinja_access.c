@@ -83,6 +83,13 @@ static bool type_attribute(sl__jctx *c, sl__jval v, const sl__jstr *name, sl__jv
         *out = sl__jof_str(v.u.macro->node->name);
         return true;
     }
+    if (v.kind == SL_J_SEQ && v.u.seq->group) {
+        bool grouper = sl__jstr_is(name, "grouper");
+        if (grouper || sl__jstr_is(name, "list")) {
+            *out = v.u.seq->items[grouper ? 0 : 1];
+            return true;
+        }
+    }
     if (v.kind == SL_J_NAMESPACE) {
         const sl__jval *value = sl__jdict_find_str(v.u.dict, name);
         *found = value != NULL;

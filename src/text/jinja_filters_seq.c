@@ -218,6 +218,8 @@ static bool filter_groupby(sl__jctx *c, const sl__jcall *call, sl__jval *out)
         if (!get_path(c, path, order[i].item, otherwise, &order[i].key) ||
             (!cased && !sl__jfold(c, order[i].key, &order[i].key)))
             return false;
+        if (order[i].key.kind == SL_J_UNDEFINED && count > 1) /* as Python has it, no order */
+            return sl__jfail_undefined(c, order[i].key);
     }
     if (!sl__jsort(c, order, count, false) || !sl__jmake_seq(c, SL_J_LIST, count, out))
         return false;
@@ -231,9 +233,10 @@ static bool filter_groupby(sl__jctx *c, const sl__jcall *call, sl__jval *out)
         if (!sl__jmake_seq(c, SL_J_LIST, end - i, &list)) return false;
         for (size_t k = i; k < end; k++)
             list.u.seq->items[k - i] = order[k].item;
-        if (!get_path(c, path, order[i].item, otherwise, &name) ||
-            !make_pair(c, name, list, &out->u.seq->items[groups++]))
+        sl__jval *group = &out->u.seq->items[groups++];
+        if (!get_path(c, path, order[i].item, otherwise, &name) || !make_pair(c, name, list, group))
             return false;
+        group->u.seq->group = true;
     }
     out->u.seq->count = groups;
     return true;

@@ -83,6 +83,7 @@ typedef struct sl__jseq {
     sl__jval *items;
     size_t next;                /* ITERATOR: what comes next */
     int64_t first, after, step; /* RANGE, as it was asked for */
+    bool group;                 /* a TUPLE of groupby: its items are `grouper` and `list` */
 } sl__jseq;
 
 typedef struct sl__jentry {
