@@ -1,17 +1,21 @@
 /* Python's two ways to format: "%5.2f" % x, and "{:>8}".format(x). */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "text/jinja_eval.h"
+#include "text/utf8.h"
 
-/* [[fill]align][sign][#][0][width][,][.precision][type] */
+/* [[fill]align][sign][#][0][width][, or _][.precision][type] */
 typedef struct spec {
     const char *fill; /* one character */
     size_t fill_size;
     char align; /* '<', '>', '^', '='; 0: as the type has it */
     char sign;  /* '+', ' ' or 0 */
-    bool other, commas;
+    bool other;
+    bool zeros;               /* a 0 before the width: of numbers, align is '=' then */
+    char group;               /* ',' or '_' between groups of digits, or 0 */
     int64_t width, precision; /* precision -1: none */
     char type;
 } spec;
@@ -64,23 +68,34 @@ static const char *sign_of(const spec *f, bool negative)
     return negative ? "-" : f->sign == '+' ? "+" : f->sign == ' ' ? " " : "";
 }
 
-/* Commas between groups of three of the digits that text begins with. */
-static void put_commas(char *out, size_t room, const char *text)
+/* The digits that text begins with in groups, `zeros` more before them; then the rest of it. */
+static size_t put_groups(char *out, size_t room, const char *text, size_t zeros, char by,
+                         size_t each)
 {
-    size_t whole = strspn(text, "0123456789"), used = 0;
-    for (size_t i = 0; text[i] && used + 2 < room; i++) {
-        if (i > 0 && i < whole && (whole - i) % 3 == 0) out[used++] = ',';
-        out[used++] = text[i];
+    size_t digits = strspn(text, "0123456789abcdefABCDEF"), used = 0;
+    if (each == 3) digits = strspn(text, "0123456789"); /* an exponent is no digit */
+    const size_t whole = zeros + digits, all = zeros + strlen(text);
+    for (size_t i = 0; i < all && used + 2 < room; i++) {
+        if (by && i > 0 && i < whole && (whole - i) % each == 0) out[used++] = by;
+        out[used++] = i < zeros ? '0' : text[i - zeros];
     }
     out[used] = '\0';
+    return used;
 }
 
 static bool put_number(sl__jctx *c, const spec *f, const char *head, const char *digits)
 {
-    char grouped[900];
-    put_commas(grouped, sizeof grouped, digits);
-    const char *shown = f->commas ? grouped : digits;
-    return put_padded(c, f, head, shown, strlen(shown), '>');
+    char grouped[1800];
+    const bool powers = f->type && strchr("xXob", f->type);
+    const size_t each = powers ? 4 : 3, room = sizeof grouped, before = strlen(head);
+    size_t size = put_groups(grouped, room, digits, 0, f->group, each);
+    if (f->group && f->align == '=' && f->fill[0] == '0') { /* the zeros are digits too */
+        for (size_t zeros = 1; (int64_t)(before + size) < f->width; zeros++) {
+            if (size + 8 > room) return sl__jfail(c, "a width that is too large");
+            size = put_groups(grouped, room, digits, zeros, f->group, each);
+        }
+    }
+    return put_padded(c, f, head, grouped, size, '>');
 }
 
 static bool put_whole(sl__jctx *c, const spec *f, int64_t whole)
@@ -102,6 +117,41 @@ static bool put_whole(sl__jctx *c, const spec *f, int64_t whole)
     return put_number(c, f, head, digits + at);
 }
 
+/* What has a precision and no type: significant digits, of which one at least comes after the
+ * point, or an exponent where there are too few. */
+static void put_general(char *out, size_t room, int precision, double magnitude)
+{
+    if (precision == 0) precision = 1;
+    snprintf(out, room, "%.*e", precision - 1, magnitude);
+    char *e = strchr(out, 'e'), *end = e;
+    const int exponent = atoi(e + 1);
+    if (exponent >= -4 && exponent < precision - 1) {
+        snprintf(out, room, "%.*f", precision - 1 - exponent, magnitude);
+        e = end = out + strlen(out);
+    }
+    char *point = strchr(out, '.');
+    while (point && end - 1 > point && end[-1] == '0')
+        end--;
+    if (point && end - 1 == point) end = *e ? point : end + 1; /* 1e+02, but 10.0 */
+    memmove(end, e, strlen(e) + 1);
+}
+
+static const char *real_form(char type, bool other)
+{
+    switch (type) {
+    case 'e':
+        return other ? "%#.*e%s" : "%.*e%s";
+    case 'E':
+        return other ? "%#.*E%s" : "%.*E%s";
+    case 'g':
+        return other ? "%#.*g%s" : "%.*g%s";
+    case 'G':
+        return other ? "%#.*G%s" : "%.*G%s";
+    default:
+        return other ? "%#.*f%s" : "%.*f%s";
+    }
+}
+
 static bool put_real(sl__jctx *c, const spec *f, double x)
 {
     char digits[700], suffix[2] = "";
@@ -114,21 +164,35 @@ static bool put_real(sl__jctx *c, const spec *f, double x)
         suffix[0] = '%';
         type = 'f';
     }
-    if (!isfinite(x)) {
+    if (!isfinite(magnitude)) {
         bool upper = type == 'F' || type == 'E' || type == 'G';
         snprintf(digits, sizeof digits, "%s%s",
                  isnan(x) ? (upper ? "NAN" : "nan") : (upper ? "INF" : "inf"), suffix);
         return put_padded(c, f, sign_of(f, negative), digits, strlen(digits), '>');
     }
-    if (type == 0 && f->precision < 0)
+    if (type == 0 && f->precision >= 0 && f->other)
+        return sl__jfail(c, "'#' with a precision and no type is not supported");
+    if (type == 0 && f->precision < 0) {
         sl__jformat_float(digits, magnitude);
-    else if (type == 'e' || type == 'E')
-        snprintf(digits, sizeof digits, type == 'e' ? "%.*e" : "%.*E", precision, magnitude);
-    else if (type == 'f' || type == 'F')
-        snprintf(digits, sizeof digits, "%.*f%s", precision, magnitude, suffix);
-    else
-        snprintf(digits, sizeof digits, type == 'G' ? "%.*G" : "%.*g", precision, magnitude);
+    } else if (type == 0) {
+        put_general(digits, sizeof digits, precision, magnitude);
+    } else {
+        snprintf(digits, sizeof digits, real_form(type, f->other), precision, magnitude, suffix);
+    }
     return put_number(c, f, sign_of(f, negative), digits);
+}
+
+/* What %c shows: a character, or the one of this number. */
+static bool character(sl__jctx *c, sl__jval v, sl__jval *out)
+{
+    char bytes[4];
+    int64_t cp;
+    size_t mark = c->out->size;
+    *out = v;
+    if (v.kind == SL_J_STRING && v.u.str->chars == 1) return true;
+    if (!sl__jis_int(v, &cp) || cp < 0 || cp > 0x10ffff || (cp >= 0xd800 && cp <= 0xdfff))
+        return sl__jfail(c, "%%c needs a character or its number");
+    return sl__jput(c, bytes, sl__utf8_put((uint32_t)cp, bytes)) && sl__jtake(c, mark, out);
 }
 
 /* ---- format(v, spec) ------------------------------------------------------------------------- */
@@ -160,7 +224,8 @@ static bool parse_spec(const char *at, size_t size, spec *f)
     const char *end = at + size;
     *f = (spec){.fill = " ", .fill_size = 1, .precision = -1};
     size_t first = size ? char_size(at) : 0;
-    if (first && at + first < end && is_align(at[first])) {
+    const bool filled = first && at + first < end && is_align(at[first]);
+    if (filled) {
         f->fill = at;
         f->fill_size = first;
         f->align = at[first];
@@ -178,13 +243,11 @@ static bool parse_spec(const char *at, size_t size, spec *f)
     }
     if (at < end && *at == '0') {
         at++;
-        if (!f->align) {
-            f->align = '=';
-            f->fill = "0";
-        }
+        f->zeros = !f->align;
+        if (!filled) f->fill = "0";
     }
     if (!parse_digits(&at, end, WIDTH_MAX, &f->width)) return false;
-    if (at < end && (*at == ',' || *at == '_')) f->commas = *at++ == ',';
+    if (at < end && (*at == ',' || *at == '_')) f->group = *at++;
     if (at < end && *at == '.') {
         at++;
         if (!parse_digits(&at, end, PRECISION_MAX, &f->precision)) return false;
@@ -202,14 +265,17 @@ bool sl__jput_format(sl__jctx *c, sl__jval v, const char *text, size_t size)
     if (!parse_spec(text, size, &f))
         return sl__jfail(c, "a format that is not supported: '%.*s'", (int)(size < 60 ? size : 60),
                          text);
-    char type = f.type ? f.type : '\0';
-    if (v.kind != SL_J_BOOL || type) {
-        if (sl__jis_int(v, &whole) && strchr("dxXobn", type)) return put_whole(c, &f, whole);
-        if (sl__jis_number(v, &real) && (v.kind == SL_J_FLOAT || type) && strchr("eEfFgG%", type))
-            return put_real(c, &f, real);
-    }
-    bool plain = v.kind == SL_J_STRING || size == 0;
-    if ((type && type != 's') || (!plain && v.kind != SL_J_BOOL))
+    const char type = f.type;
+    const bool number = sl__jis_number(v, &real) && (v.kind != SL_J_BOOL || size > 0);
+    if (number && f.zeros) f.align = '=';
+    if (number && sl__jis_int(v, &whole) && f.precision < 0 && strchr("dxXobn", type) &&
+        (!f.group || !strchr(f.group == ',' ? "xXobn" : "n", type) || !type))
+        return put_whole(c, &f, whole);
+    if (number && (v.kind == SL_J_FLOAT || type) && strchr("eEfFgG%", type))
+        return put_real(c, &f, real);
+    const bool plain = v.kind == SL_J_STRING || size == 0;
+    const bool bare = !f.group && !f.other && !f.sign && f.align != '=';
+    if ((type && type != 's') || !plain || !bare)
         return sl__jfail(c, "a '%s' cannot be formatted as '%.*s'", sl__jtype_name(v),
                          (int)(size < 60 ? size : 60), text);
     return sl__jto_str(c, v, &shown) && put_text(c, &f, shown, '<');
@@ -264,10 +330,12 @@ static bool put_conversion(sl__jctx *c, spec *f, char type, sl__jval v)
     sl__jval shown;
     size_t mark = c->out->size;
     f->type = type;
-    if (strchr("sra", type)) {
-        if (type == 's' ? !sl__jto_str(c, v, &shown)
-                        : !sl__jput_repr(c, v) || !sl__jtake(c, mark, &shown))
+    if (strchr("src", type)) {
+        if (type == 'c'   ? !character(c, v, &shown)
+            : type == 's' ? !sl__jto_str(c, v, &shown)
+                          : !sl__jput_repr(c, v) || !sl__jtake(c, mark, &shown))
             return false;
+        if (type == 'c') f->precision = -1;
         if (f->align == '=') f->align = '>', f->fill = " ";
         return put_text(c, f, shown, '>');
     }
@@ -307,7 +375,7 @@ static bool put_percent(sl__jctx *c, percent *p)
     if (p->at == p->end) return sl__jfail(c, "the format ends in the middle");
     char type = *p->at++;
     if (type == '%') return sl__jput(c, "%", 1);
-    if (!type || !strchr("sradiuxXoeEfFgG", type))
+    if (!type || !strchr("srcdiuxXoeEfFgG", type))
         return sl__jfail(c, "a format character that is not supported: '%c'", type);
     if (!named && !next_arg(c, p, &v)) return false;
     return put_conversion(c, &f, type, v);
