@@ -204,6 +204,17 @@ static bool slice_string(sl__jctx *c, const sl__jstr *s, int64_t from, int64_t s
     return sl__jtake(c, mark, out);
 }
 
+/* A slice of a range is a range: [from, to) of its places, every step-th. */
+static bool slice_range(const sl__jseq *seq, int64_t from, int64_t to, int64_t step, sl__jseq *out)
+{
+    int64_t begin, end;
+    return !__builtin_mul_overflow(from, seq->step, &begin) &&
+           !__builtin_mul_overflow(to, seq->step, &end) &&
+           !__builtin_add_overflow(begin, seq->first, &out->first) &&
+           !__builtin_add_overflow(end, seq->first, &out->after) &&
+           !__builtin_mul_overflow(step, seq->step, &out->step);
+}
+
 bool sl__jslice(sl__jctx *c, sl__jval v, sl__jval first, sl__jval after, sl__jval step_value,
                 sl__jval *out)
 {
@@ -220,10 +231,13 @@ bool sl__jslice(sl__jctx *c, sl__jval v, sl__jval first, sl__jval after, sl__jva
         return false;
     int64_t span = step > 0 ? to - from : from - to, stride = step > 0 ? step : -step;
     int64_t taken = span > 0 ? (span - 1) / stride + 1 : 0;
-    if (taken <= 1) step = 1;
-    if (v.kind == SL_J_STRING) return slice_string(c, v.u.str, from, step, taken, out);
-    sl__jseq_kind kind = v.u.seq->kind == SL_J_TUPLE ? SL_J_TUPLE : SL_J_LIST;
+    if (v.kind == SL_J_STRING)
+        return slice_string(c, v.u.str, from, taken <= 1 ? 1 : step, taken, out);
+    sl__jseq_kind kind = v.u.seq->kind;
     if (!sl__jmake_seq(c, kind, (size_t)taken, out)) return false;
+    if (kind == SL_J_RANGE && !slice_range(v.u.seq, from, to, step, out->u.seq))
+        return sl__jfail(c, "a whole number beyond 64 bits");
+    if (taken <= 1) step = 1;
     for (int64_t i = 0; i < taken; i++)
         out->u.seq->items[i] = v.u.seq->items[from + i * step];
     return sl__jwork(c, (uint64_t)taken / 16);

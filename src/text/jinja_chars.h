@@ -10,6 +10,7 @@ bool sl__jis_space(uint32_t cp); /* str.isspace, and \s */
 bool sl__jis_printable(uint32_t cp);
 bool sl__jis_alpha(uint32_t cp);
 bool sl__jis_digit(uint32_t cp);   /* decimal digits, superscripts too */
+bool sl__jis_numeric(uint32_t cp); /* fractions, letters of numbers and such besides */
 bool sl__jis_decimal(uint32_t cp); /* what int() reads */
 bool sl__jis_upper(uint32_t cp);   /* title case is neither */
 bool sl__jis_lower(uint32_t cp);

@@ -122,7 +122,7 @@ static bool filter_wordcount(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     const sl__jstr *s = text.u.str;
     for (size_t at = 0, length; at < s->size; at += length) {
         uint32_t cp = sl__jchar(s->text, at, &length);
-        bool word = cp == '_' || sl__jis_alpha(cp) || sl__jis_digit(cp);
+        bool word = cp == '_' || sl__jis_alpha(cp) || sl__jis_numeric(cp);
         count += word && !inside;
         inside = word;
     }

@@ -467,7 +467,8 @@ static bool filter_batch(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     if (!sl__jarg_int(c, call->arg[0], 1, "batch", &width) ||
         !sl__jto_seq(c, call->self, SL_J_LIST, &items))
         return false;
-    size_t count = items.u.seq->count, each = width > 0 ? (size_t)width : count + 1;
+    size_t count = items.u.seq->count, each = (size_t)width;
+    if (width <= 0) return sl__jfail(c, "batch: rows of %lld items", (long long)width);
     size_t rows = count / each + (count % each > 0);
     if (!sl__jmake_seq(c, SL_J_ITERATOR, rows, out)) return false;
     for (size_t r = 0; r < rows; r++) {

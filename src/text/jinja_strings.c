@@ -458,7 +458,7 @@ static bool run_join(sl__jctx *c, const sl__jcall *call, sl__jval *out)
 
 static bool is_alnum(uint32_t cp)
 {
-    return sl__jis_alpha(cp) || sl__jis_digit(cp);
+    return sl__jis_alpha(cp) || sl__jis_numeric(cp);
 }
 static bool is_ascii(uint32_t cp)
 {
@@ -467,13 +467,13 @@ static bool is_ascii(uint32_t cp)
 
 static bool run_is(sl__jctx *c, const sl__jcall *call, sl__jval *out)
 {
-    static bool (*const kinds[])(uint32_t) = {sl__jis_alpha,    sl__jis_digit, sl__jis_decimal,
-                                              is_alnum,         sl__jis_space, is_ascii,
-                                              sl__jis_printable};
-    enum { ASCII = 5 };
+    static bool (*const kinds[])(uint32_t) = {sl__jis_alpha,     sl__jis_digit,  sl__jis_decimal,
+                                              is_alnum,          sl__jis_space,  is_ascii,
+                                              sl__jis_printable, sl__jis_numeric};
+    enum { ASCII = 5, PRINTABLE = 6 };
     const sl__jstr *s = call->self.u.str;
     unsigned op = call->builtin->op;
-    bool all = s->size > 0 || op >= ASCII;
+    bool all = s->size > 0 || op == ASCII || op == PRINTABLE;
     for (size_t at = 0, length; all && at < s->size; at += length)
         all = kinds[op](sl__jchar(s->text, at, &length));
     *out = sl__jbool(all);
@@ -569,7 +569,7 @@ static const sl__jbuiltin methods[] = {
     {"join", run_join, "iterable", 1, 0},
     {"isalpha", run_is, "", 0, 0},
     {"isdigit", run_is, "", 0, 1},
-    {"isnumeric", run_is, "", 0, 1},
+    {"isnumeric", run_is, "", 0, 7},
     {"isdecimal", run_is, "", 0, 2},
     {"isalnum", run_is, "", 0, 3},
     {"isspace", run_is, "", 0, 4},

@@ -130,10 +130,11 @@ enum { NAMES_FILTER, NAMES_TEST };
 
 static bool test_names(sl__jctx *c, const sl__jcall *call, sl__jval *out)
 {
-    const sl__jstr *name;
-    if (!sl__jarg_str(c, call->self, "a name", &name)) return false;
-    *out = sl__jbool(call->builtin->op == NAMES_FILTER ? sl__jfind_filter(name) != NULL
-                                                       : sl__jfind_test(name) != NULL);
+    const sl__jval v = call->self;
+    if (!sl__jhashable(v)) return sl__jfail(c, "unhashable type: '%s'", sl__jtype_name(v));
+    const bool text = v.kind == SL_J_STRING;
+    *out = sl__jbool(text && (call->builtin->op == NAMES_FILTER ? sl__jfind_filter(v.u.str) != NULL
+                                                                : sl__jfind_test(v.u.str) != NULL));
     return true;
 }
 
