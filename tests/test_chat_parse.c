@@ -21,7 +21,9 @@ static const char tools_text[] =
     "[{\"type\":\"function\",\"function\":{\"name\":\"go\",\"parameters\":{\"type\":\"object\","
     "\"properties\":{\"s\":{\"type\":\"string\"},\"n\":{\"type\":\"integer\"},"
     "\"b\":{\"type\":\"boolean\"},\"o\":{\"type\":\"object\"},\"either\":{\"type\":[\"null\","
-    "\"string\"]},\"any\":{}}}}},{\"name\":\"stop\"}]";
+    "\"string\"]},\"any\":{},\"maybe\":{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"null\"}]},"
+    "\"size\":{\"anyOf\":[{\"type\":\"number\"},{\"enum\":[\"7\",\"big\"]}]},"
+    "\"pick\":{\"enum\":[\"1\",\"2\",3]}}}}},{\"name\":\"stop\"}]";
 
 typedef struct gathered {
     sl__buffer raw, said;
@@ -99,6 +101,14 @@ static const row rows[] = {
              P("other", "7")),
      "|call:go|args:{\"n\": \"x\", \"b\": true, \"o\": {\"a\": [1]}, \"either\": \"5\", "
      "\"any\": null, \"other\": \"7\"}|end"},
+    /* A schema of alternatives: what is JSON of none of them is a string. */
+    {XML(P("maybe", "12") P("maybe", "null") P("maybe", "\"12\"") P("maybe", "[]") P("maybe", "x")),
+     "|call:go|args:{\"maybe\": \"12\", \"maybe\": null, \"maybe\": \"12\", \"maybe\": \"[]\", "
+     "\"maybe\": \"x\"}|end"},
+    {XML(P("size", "12") P("size", "7") P("size", "true") P("pick", "1") P("pick", "3")
+             P("pick", "4")),
+     "|call:go|args:{\"size\": 12, \"size\": 7, \"size\": true, \"pick\": \"1\", \"pick\": 3, "
+     "\"pick\": 4}|end"},
     {XML(P("n", "1")) "\n" XML(P("n", "2")) "\n",
      "|call:go|args:{\"n\": 1}|end|call:go|args:{\"n\": 2}|end"},
     {"<think>\nI call.\n" XML(P("n", "1")) "done", "|R:I call.|call:go|args:{\"n\": 1}|end|C:done"},

@@ -30,12 +30,13 @@ struct sl__chat_parser {
     size_t scanned; /* behind `at`: where the end of something is known not to begin */
     state state;
     bool reasoning;
-    bool begun;                /* something was told, so that <think> is a word like others */
-    bool stripped;             /* behind a tag: line breaks belong to it */
-    bool final;                /* no more input comes */
-    const json_t *properties;  /* of the call's parameters; borrowed from tools */
-    bool typed, started, some; /* VALUE: no string; begun. BODY: there was a parameter */
-    size_t depth;              /* OBJECT */
+    bool begun;               /* something was told, so that <think> is a word like others */
+    bool stripped;            /* behind a tag: line breaks belong to it */
+    bool final;               /* no more input comes */
+    const json_t *properties; /* of the call's parameters; borrowed from tools */
+    const json_t *schema;     /* VALUE: of one that is no string, borrowed; NULL: a string */
+    bool started, some;       /* VALUE: begun. BODY: there was a parameter */
+    size_t depth;             /* OBJECT */
     bool quoted, escaped;
     sl_status status;
     sl_error *err;
@@ -177,24 +178,52 @@ static bool find_tool(sl__chat_parser *p, const char *name, size_t size)
     return false;
 }
 
-static bool says_string(const json_t *type)
+/* Whether a schema's type is this one, or may be. */
+static bool says(const json_t *type, const char *name)
 {
     size_t i;
     const json_t *one;
-    if (json_is_string(type)) return strcmp(json_string_value(type), "string") == 0;
-    json_array_foreach(type, i, one) if (says_string(one)) return true;
+    if (json_is_string(type)) return strcmp(json_string_value(type), name) == 0;
+    json_array_foreach(type, i, one) if (says(one, name)) return true;
     return false;
 }
 
-/* Whether a parameter's value is something else than a string. */
-static bool is_typed(const sl__chat_parser *p, const char *key, size_t size)
+/* Whether a value is of the schema's type, among its values, and so for one of its alternatives;
+ * other words are not looked at. */
+static bool fits(const json_t *schema, const json_t *value)
+{
+    static const char *const names[] = {
+        [JSON_OBJECT] = "object",   [JSON_ARRAY] = "array", [JSON_STRING] = "string",
+        [JSON_INTEGER] = "integer", [JSON_REAL] = "number", [JSON_TRUE] = "boolean",
+        [JSON_FALSE] = "boolean",   [JSON_NULL] = "null"};
+    static const char *const several[] = {"anyOf", "oneOf"};
+    const json_t *type = json_object_get(schema, "type"), *values = json_object_get(schema, "enum");
+    const json_t *only = json_object_get(schema, "const"), *one;
+    size_t i;
+    bool right = !values;
+    json_array_foreach(values, i, one) right = right || json_equal(one, value);
+    if (!right || (only && !json_equal(only, value))) return false;
+    if (type && !says(type, names[json_typeof(value)]) &&
+        !(json_is_integer(value) && says(type, "number")))
+        return false;
+    for (size_t k = 0; k < 2; k++) {
+        const json_t *list = json_object_get(schema, several[k]);
+        right = !json_is_array(list);
+        json_array_foreach(list, i, one) right = right || fits(one, value);
+        if (!right) return false;
+    }
+    return true;
+}
+
+/* The schema of a parameter whose value is something else than a string; NULL: it is one. */
+static const json_t *typed(const sl__chat_parser *p, const char *key, size_t size)
 {
     char name[NAME_MAX_BYTES + 1];
     assert(size < sizeof name);
     memcpy(name, key, size);
     name[size] = '\0';
     const json_t *schema = json_object_get(p->properties, name);
-    return schema && !says_string(json_object_get(schema, "type"));
+    return says(json_object_get(schema, "type"), "string") ? NULL : schema;
 }
 
 /* ---- the form of parameters ------------------------------------------------------------------ */
@@ -202,7 +231,7 @@ static bool is_typed(const sl__chat_parser *p, const char *key, size_t size)
 /* The end of a call that broke off: what was begun is closed. */
 static step break_off(sl__chat_parser *p)
 {
-    if (p->state == VALUE && !p->typed) sl__buffer_append_str(&p->made, "\"");
+    if (p->state == VALUE && !p->schema) sl__buffer_append_str(&p->made, "\"");
     if (p->state == BODY || p->state == VALUE)
         sl__buffer_append_str(&p->made, p->state == BODY && !p->some ? "{}" : "}");
     if (p->made.size) tell_made(p, 0);
@@ -222,8 +251,8 @@ static step step_body(sl__chat_parser *p)
         if (key == YES) {
             sl__buffer_append_str(&p->made, p->some ? ", \"" : "{\"");
             make_escaped(p, name, name_size);
-            p->typed = is_typed(p, name, name_size);
-            sl__buffer_append_str(&p->made, p->typed ? "\": " : "\": \"");
+            p->schema = typed(p, name, name_size);
+            sl__buffer_append_str(&p->made, p->schema ? "\": " : "\": \"");
             p->state = VALUE;
             p->some = true;
             p->started = false;
@@ -241,7 +270,17 @@ static step step_body(sl__chat_parser *p)
     return break_off(p);
 }
 
-/* A value that is no string by its schema: JSON if it is, else a string all the same. */
+/* Whether a text means itself, though it is JSON: that is nothing that the schema allows. */
+static bool means_text(const json_t *schema, const json_t *json, const char *s, size_t size)
+{
+    if (fits(schema, json)) return false;
+    json_t *text = json_stringn(s, size);
+    bool so = text && fits(schema, text);
+    json_decref(text);
+    return so;
+}
+
+/* A value that is no string by its schema's type: JSON if it is, else a string all the same. */
 static void make_typed(sl__chat_parser *p, const char *s, size_t size)
 {
     static const char *const words[][2] = {{"True", "true"}, {"False", "false"}, {"None", "null"}};
@@ -249,15 +288,18 @@ static void make_typed(sl__chat_parser *p, const char *s, size_t size)
         s++, size--;
     while (size && is_space(s[size - 1]))
         size--;
+    const char *as = s;
+    size_t as_size = size;
     for (size_t i = 0; i < 3; i++) {
         if (strlen(words[i][0]) != size || memcmp(words[i][0], s, size) != 0) continue;
-        sl__buffer_append_str(&p->made, words[i][1]);
-        return;
+        as = words[i][1];
+        as_size = strlen(as);
     }
-    json_t *json = json_loadb(s, size, JSON_DECODE_ANY, NULL);
+    json_t *json = json_loadb(as, as_size, JSON_DECODE_ANY, NULL);
+    bool taken = json && !means_text(p->schema, json, s, size);
     json_decref(json);
-    if (json) {
-        sl__buffer_append(&p->made, s, size);
+    if (taken) {
+        sl__buffer_append(&p->made, as, as_size);
         return;
     }
     sl__buffer_append_str(&p->made, "\"");
@@ -311,7 +353,7 @@ static step step_value(sl__chat_parser *p)
         p->started = true;
         if (size && s[0] == '\n') return tell_syntax(p, 1);
     }
-    return p->typed ? step_typed(p) : step_string(p);
+    return p->schema ? step_typed(p) : step_string(p);
 }
 
 static step step_close(sl__chat_parser *p)

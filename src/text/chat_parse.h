@@ -46,8 +46,9 @@ typedef sl_status (*sl__chat_fn)(void *ctx, const sl__chat_event *event);
 typedef struct sl__chat_parser sl__chat_parser;
 
 /* tools: an array as in a request (kept alive by the parser; NULL: any name is a tool's, and values
- * are strings). A value is a string where its schema says so or is not there; otherwise it is JSON,
- * True, False and None among it, and a string where it is neither.
+ * are strings). A value is a string where its schema's type says so or there is no schema;
+ * otherwise it is JSON, True, False and None among it, and a string where it is neither, or JSON of
+ * a kind that its type, enum, const, anyOf and oneOf do not allow where they allow a string.
  * thinking: the prompt ended with <think>. */
 sl_status sl__chat_parser_create(sl__chat_parser **out, json_t *tools, bool thinking,
                                  sl__chat_fn fn, void *ctx, sl_error *err);
