@@ -1,5 +1,7 @@
 /* Sampling: one table, for the command line and for what is kept of a conversation. */
+#include <errno.h>
 #include <float.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/fail.h"
@@ -106,14 +108,10 @@ static bool take_value(const cli_option *option, const json_t *value)
     }
     if (option->kind == CLI_U64) {
         const char *text = json_string_value(value);
-        if (!text || !text[0] || strlen(text) > 19 || text[strspn(text, "0123456789")]) {
-            return false;
-        }
-        uint64_t whole = 0;
-        for (; *text; text++)
-            whole = whole * 10 + (uint64_t)(*text - '0');
-        *(uint64_t *)option->target = whole;
-        return true;
+        if (!text || !text[0] || text[strspn(text, "0123456789")]) return false;
+        errno = 0;
+        *(uint64_t *)option->target = strtoull(text, NULL, 10);
+        return errno == 0;
     }
     if (option->kind == CLI_U32) {
         if (!json_is_integer(value) || !in_range(option, number, (double)UINT32_MAX)) return false;

@@ -146,6 +146,13 @@ printf '/save %s/none/x\n' "$tmp" | talk 1 nowhere
 says nowhere "sluice: $tmp/none/x*"
 [ -z "$(find "$tmp" -name '*.tmp')" ] || fail "a temporary file stays"
 
+# Every seed that can be given comes back.
+seed=18446744073709551615
+printf 'Hello\n/save %s/seed.json\n' "$tmp" | talk 0 seeded --seed $seed
+grep -q "\"seed\": \"$seed\"" "$tmp/seed.json" || fail "/save: $(cat "$tmp/seed.json")"
+printf '/load %s/seed.json\n/save %s/seed2.json\n' "$tmp" "$tmp" | talk 0 seeded
+same seed.json seed2.json
+
 # refused PATTERN JSON: /load says so in a line, and the conversation is what it was.
 refused() {
     printf '%s' "$2" >"$tmp/bad.json"
