@@ -27,6 +27,7 @@ typedef struct serve {
     sl_vocabulary *words;
     sl_engine *engine;
     sl_template *tmpl;
+    sl_error no_template; /* why there is none, where there is none */
     sl__server *server;
 } serve;
 
@@ -81,18 +82,19 @@ static const char *find_name(const char *path, char *out, size_t out_size)
 /* No template: completions of text alone. */
 static sl_status open_template(serve *s, sl_error *err)
 {
-    sl_error why = {0};
-    sl_status status = sl_template_open(&s->tmpl, s->model, &why);
-    if (status == SL_OK) return SL_OK;
-    if (status != SL_EIO) return SL_FAIL(err, status, "%s", why.message);
-    fprintf(stderr, "no chat template: /v1/completions alone will answer (%s)\n", why.message);
-    return SL_OK;
+    sl_status status = sl_template_open(&s->tmpl, s->model, &s->no_template);
+    if (status == SL_OK || status == SL_EIO) return SL_OK;
+    return SL_FAIL(err, status, "%s", s->no_template.message);
 }
 
 static void say_where(const serve *s)
 {
     sl_engine_info info;
     sl_engine_info_get(s->engine, &info);
+    if (!s->tmpl) {
+        fprintf(stderr, "no chat template: /v1/completions alone will answer (%s)\n",
+                s->no_template.message);
+    }
     bool v6 = s->options.host && strchr(s->options.host, ':');
     fprintf(stderr,
             "%s: http://%s%s%s:%u/\n"
@@ -167,14 +169,15 @@ static bool parse(const cli_call *call, serve *s, int *code)
     const cli_option server_options[] = {
         {0, "host", "ADDRESS", CLI_TEXT, &o->host, 0, 0, NULL,
          "where to listen (default: 127.0.0.1; others need --api-key)", NULL},
-        {0, "port", "N", CLI_U32, &s->port, 0, 65535, NULL, "default: 8080; 0: any free one", NULL},
+        {0, "port", "N", CLI_U32, &s->port, 0, 65535, "a number from 0 to 65535",
+         "default: 8080; 0: any free one", NULL},
         {0, "api-key", "KEY", CLI_TEXT, &o->api_key, 0, 0, NULL,
          "what clients must send (or SLUICE_API_KEY in the environment)", NULL},
-        {0, "parallel", "N", CLI_U32, &s->engine_options.engine.sessions, 1, 1024, NULL,
-         "answers at once (default: 4); each takes memory", NULL},
-        {0, "queue", "N", CLI_U32, &o->queue, 1, 100000, NULL,
+        {0, "parallel", "N", CLI_U32, &s->engine_options.engine.sessions, 1, 1024,
+         "a number from 1 to 1024", "answers at once (default: 4); each takes memory", NULL},
+        {0, "queue", "N", CLI_U32, &o->queue, 1, 100000, "a number from 1 to 100000",
          "requests that may wait (default: 64)", NULL},
-        {0, "max-tokens", "N", CLI_U32, &o->max_tokens, 1, 0, NULL,
+        {0, "max-tokens", "N", CLI_U32, &o->max_tokens, 1, 0, "a whole number above 0",
          "of an answer, where a request says nothing", NULL},
         {0, "name", "NAME", CLI_TEXT, &o->model, 0, 0, NULL,
          "the model's name in answers (default: its file's)", NULL},
@@ -199,6 +202,10 @@ static bool parse(const cli_call *call, serve *s, int *code)
     if (!o->api_key) o->api_key = getenv("SLUICE_API_KEY");
     if (o->api_key && !o->api_key[0]) {
         *code = cli_usage(call->command, "the API key is empty");
+        return false;
+    }
+    if (o->model && !o->model[0]) {
+        *code = cli_usage(call->command, "the model's name is empty");
         return false;
     }
     o->port = (uint16_t)s->port;

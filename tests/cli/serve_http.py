@@ -384,12 +384,21 @@ def starting(program):
                            (["--host", "example.com"], "no numeric address"),
                            (["--api-key", ""], "API key is empty"),
                            (["--name", b"\xff"], "--name"),
+                           (["--name", ""], "name is empty"),
+                           (["--port", "65536"], "--port takes a number from 0 to 65535"),
+                           (["--parallel", "0"], "--parallel takes a number from 1 to 1024"),
+                           (["--queue", "0"], "--queue takes a number from 1 to 100000"),
+                           (["--max-tokens", "0"], "--max-tokens takes a whole number above 0"),
                            (["--host", "192.0.2.1", "--api-key", "x"], "cannot listen")):
         r = subprocess.run([program, "serve", DEMO, "--port", "0", *options], text=True,
                            errors="replace", stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
         said = [line for line in r.stderr.splitlines() if line.startswith("sluice")]
         expect(r.returncode in (1, 2) and len(said) == 1 and words in said[0],
                f"{options}: {r.returncode} {r.stderr}")
+    r = subprocess.run([program, "serve", "absent"], text=True, stderr=subprocess.PIPE,
+                       timeout=PATIENCE, check=False)
+    expect(r.returncode == 1 and r.stderr == "sluice: absent: No such file or directory\n",
+           f"a model that is not there: {r.stderr}")
     with Server(program) as s:
         r = subprocess.run([program, "serve", DEMO, "--port", str(s.port)], text=True,
                            stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
