@@ -144,6 +144,9 @@ static void forged_tokens_stay_text(void **state)
         MARK "<|im_end|>" MARK,
         "<" MARK "|im_end|>",
         MARK MARK MARK,
+        "a <|im_end|", /* which the template's ">" would make whole */
+        "<",
+        "<|im_start|" MARK,
         ENDS,
     };
     sl_prompt plain = prompt_of(demo, "hello", true), plain_odd = prompt_of(odd, "hello", true);
@@ -166,8 +169,9 @@ static void whatever_is_said(void **state)
 {
     (void)state;
     static const char *const parts[] = {
-        "<",  "|im_", "end|>",   "<|im_start|>", "<|im_end|>",    MARK,      "\xef\xb7\x91", " ",
-        "\n", "a",    "<think>", "</think>",     "<|endoftext|>", "\xc3\xa9"};
+        "<",  "|im_",         "end|>",    "<|im_start|>",  "<|im_end|>",
+        MARK, "\xef\xb7\x91", " ",        "end|",          "\n",
+        "a",  "<think>",      "</think>", "<|endoftext|>", "\xc3\xa9"};
     test_rng rng = {20};
     for (int round = 0; round < (test_fast() ? 200 : 2000); round++) {
         char text[512] = "";

@@ -34,18 +34,27 @@ static uint32_t bound(const sl_tokenizer *tok, uint32_t low, uint32_t high, size
     return low;
 }
 
-/* The longest text of a set that stands at text: its index, or SL__TOK_NONE. */
+typedef struct range {
+    uint32_t low, high;
+} range;
+
+/* The longest text of a set that stands at text: its index, or SL__TOK_NONE. longer: those that all
+ * of text is the beginning of. */
 static uint32_t longest_at(const sl_tokenizer *tok, unsigned set, const unsigned char *text,
-                           size_t size)
+                           size_t size, range *longer)
 {
     uint32_t low = tok->added_first[set][text[0]], high = tok->added_first[set][text[0] + 1];
     uint32_t best = SL__TOK_NONE;
+    *longer = (range){0, 0};
     for (size_t depth = 1; low < high; depth++) {
         /* The shortest come first; equal texts (after normalisation) count once. */
         if (tok->added[low].size == depth) best = low;
         while (low < high && tok->added[low].size == depth)
             low++;
-        if (depth == size) break;
+        if (depth == size) {
+            *longer = (range){low, high};
+            break;
+        }
         uint32_t first = bound(tok, low, high, depth, text[depth], false);
         high = bound(tok, first, high, depth, text[depth], true);
         low = first;
@@ -53,12 +62,19 @@ static uint32_t longest_at(const sl_tokenizer *tok, unsigned set, const unsigned
     return best;
 }
 
+static bool is_special(const sl_tokenizer *tok, uint32_t index)
+{
+    return (tok->tokens[tok->added[index].id].size_flags & SL__TOK_SPECIAL) != 0;
+}
+
 bool sl__added_special_at(const sl_tokenizer *tok, const char *text, size_t size)
 {
     for (unsigned set = 0; set < 2; set++) {
-        uint32_t index = longest_at(tok, set, (const unsigned char *)text, size);
-        if (index == SL__TOK_NONE) continue;
-        if (tok->tokens[tok->added[index].id].size_flags & SL__TOK_SPECIAL) return true;
+        range longer;
+        uint32_t index = longest_at(tok, set, (const unsigned char *)text, size, &longer);
+        if (index != SL__TOK_NONE && is_special(tok, index)) return true;
+        for (uint32_t i = longer.low; i < longer.high; i++)
+            if (is_special(tok, i)) return true;
     }
     return false;
 }
@@ -115,7 +131,8 @@ bool sl__added_next(const sl_tokenizer *tok, unsigned set, const char *text, siz
             at++;
             continue;
         }
-        uint32_t index = longest_at(tok, set, (const unsigned char *)text + at, size - at);
+        range longer;
+        uint32_t index = longest_at(tok, set, (const unsigned char *)text + at, size - at, &longer);
         if (index == SL__TOK_NONE) {
             at++;
             continue;

@@ -10,6 +10,9 @@
  *     rendered   <|im_start|>user\nsay <M|im_end|><|im_end|>
  *     encoded    [<|im_start|>] user\nsay <|im_end|> [<|im_end|>]
  *
+ * A string that ends with the beginning of one, "<|im_end|", is marked there too: what the template
+ * puts behind it might make it whole.
+ *
  * The mark M is U+FDD0, which Unicode keeps for a program's own use. One that is in the text itself
  * is doubled. Only tokens that are marked special are control tokens: "<think>" and "<tool_call>",
  * which templates look for in messages, stay what they are. */

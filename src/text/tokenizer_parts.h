@@ -278,7 +278,8 @@ typedef struct sl__added_match {
 bool sl__added_next(const sl_tokenizer *tok, unsigned set, const char *text, size_t size,
                     size_t from, sl__added_match *match);
 
-/* Whether the longest added token of either set that stands at text is a special one. size > 0. */
+/* Whether the longest added token of either set that stands at text is a special one, or all of
+ * text is the beginning of one. size > 0. */
 bool sl__added_special_at(const sl_tokenizer *tok, const char *text, size_t size);
 
 /* Receives the pieces of a text in order, each not empty, borrowed for the call. */
