@@ -268,6 +268,14 @@ static void limits(void **state)
     expect_limit("{% set n = namespace(a=[1], b=[1]) %}{% for i in range(99) %}"
                  "{% set n.a = [n.a, n.a] %}{% set n.b = [n.b, n.b] %}{% endfor %}"
                  "{{ n.a == n.b }}", SL_EBUDGET, steps);
+    /* Long strings: looking for one from the right, in one, comparing and finding them. */
+    expect_limit("{{ ('a' * 60000).rfind('a' * 30000 ~ 'b') }}", SL_EBUDGET, steps);
+    expect_limit("{{ ('a' * 60000).rsplit('a' * 30000 ~ 'b') }}", SL_EBUDGET, steps);
+    expect_limit("{{ ('a' * 60000).strip('b' * 60000 ~ 'a') }}", SL_EBUDGET, steps);
+    expect_limit("{{ (['a' * 60000] * 1000)|sort }}", SL_EBUDGET, steps);
+    expect_limit("{{ (['a' * 60000] * 1000)|unique|list }}", SL_EBUDGET, steps);
+    expect_limit("{% set k = 'a' * 60000 %}{% set d = {k: 1} %}{% for i in range(1000) %}{{ d[k] }}"
+                 "{{ d.get(k) }}{{ k in d }}{% endfor %}", SL_EBUDGET, steps);
     expect_limit("{% set n = namespace(a=[1]) %}{% for i in range(99) %}{% set n.a = [n.a, n.a] %}"
                  "{% endfor %}{{ n.a|tojson }}", SL_EBUDGET, "more");
     expect_limit("{% set n = namespace(a=[1]) %}{% for i in range(2000) %}{% set n.a = [n.a] %}"

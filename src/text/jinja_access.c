@@ -146,6 +146,7 @@ bool sl__jitem(sl__jctx *c, sl__jval v, sl__jval key, sl__jval *out)
     bool found;
     if (v.kind == SL_J_UNDEFINED) return sl__jfail_undefined(c, v);
     if (v.kind == SL_J_DICT && sl__jhashable(key)) {
+        if (!sl__jwork_key(c, key)) return false;
         const sl__jval *value = sl__jdict_find(v.u.dict, key);
         if (value) {
             *out = *value;

@@ -56,6 +56,11 @@ bool sl__jfail_limit(sl__jctx *c, const char *what);
 bool sl__jnomem(sl__jctx *c); /* after an allocation that gave NULL */
 bool sl__jfail_undefined(sl__jctx *c, sl__jval undefined);
 bool sl__jwork(sl__jctx *c, uint64_t steps);
+/* Finding a key: a long one is read to its end. */
+static inline bool sl__jwork_key(sl__jctx *c, sl__jval key)
+{
+    return key.kind != SL_J_STRING || sl__jwork(c, key.u.str->size / 64);
+}
 /* One level deeper; leave only after a true. */
 bool sl__jenter(sl__jctx *c);
 static inline void sl__jleave(sl__jctx *c)

@@ -331,6 +331,7 @@ static bool filter_unique(sl__jctx *c, const sl__jcall *call, sl__jval *out)
         if (!sl__jwork(c, 1) || !get_key(c, call->arg[1], item[i], sl__jtrue(call->arg[0]), &key))
             return false;
         if (!sl__jhashable(key)) return sl__jfail(c, "unhashable type: '%s'", sl__jtype_name(key));
+        if (!sl__jwork_key(c, key)) return false;
         if (sl__jdict_find(seen, key)) continue;
         if (!sl__jdict_set(&c->mem, seen, key, sl__jnone())) return sl__jnomem(c);
         item[kept++] = item[i];

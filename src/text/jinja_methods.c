@@ -12,7 +12,7 @@ static bool run_get(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     if (!sl__jhashable(key)) return sl__jfail(c, "unhashable type: '%s'", sl__jtype_name(key));
     const sl__jval *value = sl__jdict_find(call->self.u.dict, key);
     *out = value ? *value : call->arg[1].kind == SL_J_MISSING ? sl__jnone() : call->arg[1];
-    return true;
+    return sl__jwork_key(c, key);
 }
 
 static bool run_view(sl__jctx *c, const sl__jcall *call, sl__jval *out)

@@ -125,7 +125,7 @@ bool sl__jorder(sl__jctx *c, sl__jval a, sl__jval b, const char *op, int *out)
     if (a.kind == SL_J_STRING && b.kind == SL_J_STRING) {
         int order = order_text(a.u.str, b.u.str);
         *out = (order > 0) - (order < 0);
-        return true;
+        return sl__jwork(c, a.u.str->size / 64);
     }
     if (a.kind == SL_J_SEQ && b.kind == SL_J_SEQ && a.u.seq->kind == b.u.seq->kind &&
         (a.u.seq->kind == SL_J_LIST || a.u.seq->kind == SL_J_TUPLE)) {
@@ -185,7 +185,7 @@ bool sl__jcontains(sl__jctx *c, sl__jval in, sl__jval item, bool *out)
         if (!sl__jhashable(item))
             return sl__jfail(c, "unhashable type: '%s'", sl__jtype_name(item));
         *out = sl__jdict_find(in.u.dict, item) != NULL;
-        return true;
+        return sl__jwork_key(c, item);
     }
     sl__jwalk walk;
     sl__jval other;

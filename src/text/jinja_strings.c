@@ -24,10 +24,11 @@ static size_t char_before(const sl__jstr *s, size_t at)
     return at;
 }
 
-/* Whether the character at text[0..length) is one of set. */
-static bool among(const sl__jstr *set, const char *text, size_t length)
+/* Whether the character at text[0..length) is one of set; not, where the render's steps are spent.
+ */
+static bool among(sl__jctx *c, const sl__jstr *set, const char *text, size_t length)
 {
-    return memmem(set->text, set->size, text, length) != NULL;
+    return sl__jwork(c, set->size / 64) && memmem(set->text, set->size, text, length) != NULL;
 }
 
 bool sl__jstrip(sl__jctx *c, sl__jval v, sl__jval chars, unsigned sides, sl__jval *out)
@@ -44,15 +45,15 @@ bool sl__jstrip(sl__jctx *c, sl__jval v, sl__jval chars, unsigned sides, sl__jva
     }
     while ((sides & SL_J_LEFT) && from < to) {
         sl__jchar(s->text, from, &length);
-        if (!among(set, s->text + from, length)) break;
+        if (!among(c, set, s->text + from, length)) break;
         from += length;
     }
     while ((sides & SL_J_RIGHT) && to > from) {
         size_t at = char_before(s, to);
-        if (!among(set, s->text + at, to - at)) break;
+        if (!among(c, set, s->text + at, to - at)) break;
         to = at;
     }
-    return part(c, v, from, to, out);
+    return c->status == SL_OK && part(c, v, from, to, out);
 }
 
 static bool run_strip(sl__jctx *c, const sl__jcall *call, sl__jval *out)
@@ -136,12 +137,18 @@ static const char *find_first(const char *text, size_t size, const sl__jstr *wha
     return what->size ? memmem(text, size, what->text, what->size) : text;
 }
 
-static const char *find_last(const char *text, size_t size, const sl__jstr *what)
+/* *out NULL: it is not there; false: failed. A look at a place may be as long as `what`. */
+static bool find_last(sl__jctx *c, const char *text, size_t size, const sl__jstr *what,
+                      const char **out)
 {
-    for (size_t at = size + 1; at-- > 0;)
-        if (size - at >= what->size && memcmp(text + at, what->text, what->size) == 0)
-            return text + at;
-    return NULL;
+    *out = NULL;
+    if (what->size > size) return true;
+    for (size_t at = size - what->size + 1; at-- > 0 && !*out;) {
+        if (what->size && text[at] != what->text[0]) continue;
+        if (!sl__jwork(c, what->size / 64)) return false;
+        if (memcmp(text + at, what->text, what->size) == 0) *out = text + at;
+    }
+    return true;
 }
 
 /* The part of a string that start and end leave, in bytes; false: failed. *empty: past its end. */
@@ -182,9 +189,11 @@ static bool run_find(sl__jctx *c, const sl__jcall *call, sl__jval *out)
         !window(c, s, call->arg[1], call->arg[2], &from, &to, &empty))
         return false;
     const char *found = NULL;
-    if (!empty)
-        found = op & FROM_RIGHT ? find_last(s->text + from, to - from, what)
-                                : find_first(s->text + from, to - from, what);
+    if (!empty && (op & FROM_RIGHT)) {
+        if (!find_last(c, s->text + from, to - from, what, &found)) return false;
+    } else if (!empty) {
+        found = find_first(s->text + from, to - from, what);
+    }
     if (!found && (op & MUST)) return sl__jfail(c, "%s: substring not found", call->builtin->name);
     *out = sl__jint(found ? chars_before(s, found) : -1);
     return true;
@@ -341,7 +350,9 @@ static bool split_right_at(sl__jctx *c, sl__jval v, const sl__jstr *by, int64_t 
     const sl__jstr *s = v.u.str;
     size_t room = 0, to = s->size;
     const char *at;
-    while (max-- != 0 && (at = find_last(s->text, to, by))) {
+    while (max-- != 0) {
+        if (!find_last(c, s->text, to, by, &at)) return false;
+        if (!at) break;
         if (!add_piece(c, list, &room, v, (size_t)(at - s->text) + by->size, to)) return false;
         to = (size_t)(at - s->text);
     }
@@ -394,7 +405,8 @@ static bool run_partition(sl__jctx *c, const sl__jcall *call, sl__jval *out)
     if (!sl__jarg_str(c, call->arg[0], call->builtin->name, &by)) return false;
     if (by->size == 0) return sl__jfail(c, "a string is split at nothing");
     if (!sl__jmake_seq(c, SL_J_TUPLE, 3, out)) return false;
-    const char *at = right ? find_last(s->text, s->size, by) : find_first(s->text, s->size, by);
+    const char *at = find_first(s->text, s->size, by);
+    if (at && right && !find_last(c, s->text, s->size, by, &at)) return false;
     size_t from = at ? (size_t)(at - s->text) : right ? 0 : s->size;
     size_t to = at ? from + by->size : from;
     sl__jval *items = out->u.seq->items;
