@@ -71,6 +71,20 @@ SL_INLINE vec fit_ratio(vec a, vec b)
     return some * a / (b + (one - some) * (one - b));
 }
 
+static void fit_range(const sl__fit *fit, float *lowest, float *highest)
+{
+    for (uint32_t at = 0; at < SL_FIT_LANES; at += SL_VW) {
+        vec low = fit_load(fit, 0, at), high = low;
+        for (uint32_t i = 1; i < fit->n; i++) {
+            vec x = fit_load(fit, i, at);
+            low = fit_least(x, low);
+            high = fit_most(x, high);
+        }
+        vec_store(lowest + at, low);
+        vec_store(highest + at, high);
+    }
+}
+
 static void fit_measure(const sl__fit *fit, const float *scale, const float *minimum,
                         sl__fit_sums *sums, sl__fit_next *next)
 {
@@ -162,6 +176,7 @@ static void fit_codes(const sl__fit *fit, const float *scale, const float *minim
 
 static void fill_fit(sl__kern *kern)
 {
+    kern->fit_range = fit_range;
     kern->fit_starts = fit_starts;
     kern->fit_measure = fit_measure;
     kern->fit_codes = fit_codes;

@@ -172,6 +172,8 @@ typedef struct sl__kern {
     void (*matmul_bf16)(const void *w, size_t row_bytes, uint32_t rows, uint32_t cols,
                         const void *x, uint32_t tokens, float *y, size_t y_stride);
 
+    /* The least and the greatest value of all SL_FIT_LANES groups; of zeros, the first. exact */
+    void (*fit_range)(const sl__fit *fit, float *lowest, float *highest);
     /* The codes of groups under a scale and a minimum each, and what they cost:
      *   u = (x − minimum) · (1/scale)   code = round(u cut to low … high), ties to even,
      *                                   or the value nearest to u, the lower of two

@@ -66,6 +66,26 @@ static void step_lanes(sl__fit_form form, float direction, sl__lanes *v)
 
 /* ---- layout ---------------------------------------------------------------------------------- */
 
+typedef float vec4 __attribute__((vector_size(16)));
+
+/* Four values of four groups, turned: to[i · SL_FIT_LANES + l] = from[l][i]. */
+static void turn(const float *const from[4], uint32_t i, float *to)
+{
+    vec4 row[4], low[2], high[2];
+    for (unsigned l = 0; l < 4; l++)
+        memcpy(&row[l], from[l] + i, sizeof *row);
+    for (unsigned k = 0; k < 2; k++) {
+        low[k] = __builtin_shufflevector(row[2 * k], row[2 * k + 1], 0, 4, 1, 5);
+        high[k] = __builtin_shufflevector(row[2 * k], row[2 * k + 1], 2, 6, 3, 7);
+    }
+    row[0] = __builtin_shufflevector(low[0], low[1], 0, 1, 4, 5);
+    row[1] = __builtin_shufflevector(low[0], low[1], 2, 3, 6, 7);
+    row[2] = __builtin_shufflevector(high[0], high[1], 0, 1, 4, 5);
+    row[3] = __builtin_shufflevector(high[0], high[1], 2, 3, 6, 7);
+    for (unsigned k = 0; k < 4; k++)
+        memcpy(to + (size_t)(i + k) * SL_FIT_LANES, &row[k], sizeof *row);
+}
+
 void sl__fit_load(sl__fit_groups *g, const float *x, uint32_t n, uint32_t lanes)
 {
     g->fit.x = g->x;
@@ -74,19 +94,16 @@ void sl__fit_load(sl__fit_groups *g, const float *x, uint32_t n, uint32_t lanes)
     const float *from[SL_FIT_LANES];
     for (uint32_t l = 0; l < SL_FIT_LANES; l++)
         from[l] = x + (size_t)(l < lanes ? l : 0) * n;
-    for (uint32_t i = 0; i < n; i++) {
-        for (uint32_t l = 0; l < SL_FIT_LANES; l++)
-            g->x[(size_t)i * SL_FIT_LANES + l] = from[l][i];
-    }
-    memcpy(g->lowest.of, g->x, sizeof g->lowest.of);
-    memcpy(g->highest.of, g->x, sizeof g->highest.of);
-    for (uint32_t i = 1; i < n; i++) {
-        for (uint32_t l = 0; l < SL_FIT_LANES; l++) {
-            float v = g->x[(size_t)i * SL_FIT_LANES + l];
-            g->lowest.of[l] = v < g->lowest.of[l] ? v : g->lowest.of[l];
-            g->highest.of[l] = v > g->highest.of[l] ? v : g->highest.of[l];
+    for (uint32_t l = 0; l < SL_FIT_LANES; l += 4) {
+        uint32_t i = 0;
+        for (; i + 4 <= n; i += 4)
+            turn(from + l, i, g->x + l);
+        for (; i < n; i++) {
+            for (uint32_t k = l; k < l + 4; k++)
+                g->x[(size_t)i * SL_FIT_LANES + k] = from[k][i];
         }
     }
+    g->kern->fit_range(&g->fit, g->lowest.of, g->highest.of);
 }
 
 /* ---- measuring ------------------------------------------------------------------------------- */

@@ -106,13 +106,13 @@ typedef struct batch {
     pair chosen[SL_FIT_LANES];
     bool searched[SL_FIT_LANES]; /* else chosen before the search, and the lane's values are 0 */
     int exponent[SL_FIT_LANES];  /* a searched lane's values are x · 2^−exponent */
+    sl__lanes factor;            /* 2^−exponent, or 0 */
 } batch;
 
 /* Loads groups, and chooses for those that are not to be searched. True where any are. */
 static bool open_batch(batch *b, const float *x)
 {
     sl__fit_groups *g = &b->groups;
-    sl__lanes factor;
     bool any = false;
     sl__fit_load(g, x, b->n, b->count);
     for (unsigned l = 0; l < SL_FIT_LANES; l++) {
@@ -122,14 +122,14 @@ static bool open_batch(batch *b, const float *x)
         b->searched[l] =
             b->top < 100 && lowest < highest && b->exponent[l] >= -90 && decodable(cover, b->top);
         b->chosen[l] = lowest == highest ? single(lowest, b->top) : cover;
-        factor.of[l] = b->searched[l] ? ldexpf(1.0f, -b->exponent[l]) : 0;
-        g->lowest.of[l] *= factor.of[l];
-        g->highest.of[l] *= factor.of[l];
+        b->factor.of[l] = b->searched[l] ? ldexpf(1.0f, -b->exponent[l]) : 0;
+        g->lowest.of[l] *= b->factor.of[l];
+        g->highest.of[l] *= b->factor.of[l];
         any |= b->searched[l];
     }
     for (size_t i = 0; i < b->n && any; i++) {
         for (unsigned l = 0; l < SL_FIT_LANES; l++)
-            g->x[i * SL_FIT_LANES + l] *= factor.of[l];
+            g->x[i * SL_FIT_LANES + l] *= b->factor.of[l];
     }
     return any;
 }
@@ -171,7 +171,8 @@ static void search_batch(batch *b, sl__fitted *best)
     for (unsigned l = 0; l < SL_FIT_LANES; l++) {
         float lowest = g->lowest.of[l], range = g->highest.of[l] - lowest;
         best->error.of[l] = INFINITY;
-        cover[l] = covering(lowest, g->highest.of[l], b->top);
+        cover[l].scale = b->chosen[l].scale * b->factor.of[l];
+        cover[l].minimum = b->chosen[l].minimum * b->factor.of[l];
         nearest[l] = (pair){nearest_bf16(range / b->top), nearest_bf16(lowest)};
     }
     consider(b, cover, best);

@@ -1,4 +1,4 @@
-/* Fits of groups to codes: fit_measure, fit_starts, fit_codes. All exact. */
+/* Fits of groups to codes: fit_range, fit_measure, fit_starts, fit_codes. All exact. */
 #include <math.h>
 #include <string.h>
 
@@ -144,6 +144,27 @@ static void same_next(ck *k, uint32_t lanes, sl__fit_next *got, sl__fit_next *wa
     ck_same(k, "the mean", got->mean_code, want->mean_code, lanes);
 }
 
+static void check_range(ck *k)
+{
+    for
+        EACH_CASE(k, round)
+        {
+            fit_case c = make_case(k, round);
+            float lowest[LANES], highest[LANES];
+            float *got = ck_output(k, 2 * sizeof lowest, 4);
+            for (uint32_t l = 0; l < LANES; l++) {
+                lowest[l] = highest[l] = c.fit.x[l];
+                for (uint32_t i = 1; i < c.fit.n; i++) {
+                    lowest[l] = fminf(lowest[l], c.fit.x[i * LANES + l]);
+                    highest[l] = fmaxf(highest[l], c.fit.x[i * LANES + l]);
+                }
+            }
+            k->kern->fit_range(&c.fit, got, got + LANES);
+            ck_same(k, "the lowest", got, lowest, LANES);
+            ck_same(k, "the highest", got + LANES, highest, LANES);
+        }
+}
+
 static void check_measure(ck *k)
 {
     for
@@ -232,6 +253,7 @@ static void bench_starts(void)
 }
 
 const ck_kernel ck_fit[] = {
+    CK_KERNEL(fit_range, check_range, NULL),
     CK_KERNEL(fit_measure, check_measure, NULL),
     CK_KERNEL(fit_starts, check_starts, bench_starts),
     CK_KERNEL(fit_codes, check_codes, NULL),
