@@ -98,7 +98,7 @@ static void same_answers(sl_engine *engine, sl_prefix_cache *cache, unsigned see
     sl_session *without = golden_session(engine);
     sl_session *with[2] = {golden_session(engine), golden_session(engine)};
     float want[TINY_VOCAB], got[TINY_VOCAB];
-    for (unsigned turn = 0; turn < (test_fast() ? 20u : 30u); turn++) {
+    for (unsigned turn = 0; turn < (test_fast() ? 20u : 60u); turn++) {
         unsigned to = test_rng_below(&rng, 8), from = test_rng_below(&rng, 8);
         size_t shared = counts[from] > 0 ? test_rng_below(&rng, (unsigned)counts[from] + 1) : 0;
         size_t count = shared + 1 + test_rng_below(&rng, 150);

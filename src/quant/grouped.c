@@ -201,7 +201,7 @@ static void put_byte(lanes8 *code, unsigned i, unsigned apart, unsigned bits, un
     lanes8 sum = {0};
     for (unsigned k = 0; k < count; k++) {
         for (unsigned l = 0; l < SL_FIT_LANES; l++)
-            sum[l] |= (uint8_t)((code[i + k * apart][l] >> low & mask) << k * bits);
+            sum[l] |= (uint8_t)(((unsigned)code[i + k * apart][l] >> low & mask) << k * bits);
     }
     memcpy(*out, sum, sizeof sum);
 }
